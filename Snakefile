@@ -1,0 +1,72 @@
+# The one pipeline: notebook x tier x seed -> executed copy + record.  `nearfar book` and `nearfar sweep` call it.
+# A run depends on its own notebook and on the modules of src/nearfar that it reaches by imports, and on nothing else.
+import os
+import shutil
+import sys
+
+from nearfar import notebooks, papers
+
+TIER = config.get("tier", "smoke")
+SEEDS = [int(seed) for seed in str(config.get("seeds", 0)).split(",")]
+DEVICE = config.get("device", "auto")
+SLUGS = [slug for slug in str(config.get("papers", "")).split(",") if slug] or list(papers.slugs())
+GPUS = 1 if DEVICE != "cpu" and shutil.which("nvidia-smi") else 0
+
+
+PAGES = [path.stem for path in sorted((papers.root() / "book").glob("*.ipynb"))]
+
+
+def relative(path):
+    return os.path.relpath(path, papers.root())
+
+
+def sources(wildcards):
+    notebook = papers.notebook(wildcards.slug)
+    return [relative(notebook), *(relative(path) for path in notebooks.reached(notebook))]
+
+
+wildcard_constraints:
+    tier="|".join(notebooks.TIERS),
+    slug="[a-z0-9-]+",
+    seed=r"\d+",
+
+
+rule all:
+    input:
+        expand("_build/runs/{tier}/{slug}/seed-{seed}.ipynb", tier=TIER, slug=SLUGS, seed=SEEDS),
+        expand("_build/runs/pages/{name}.ipynb", name=PAGES),
+
+
+rule chapter:
+    input:
+        sources,
+    output:
+        executed="_build/runs/{tier}/{slug}/seed-{seed}.ipynb",
+        record="_build/results/{tier}/{slug}/seed-{seed}.json",
+    log:
+        "_build/runs/{tier}/{slug}/seed-{seed}.log",
+    threads: 1
+    resources:
+        gpu=GPUS,
+    params:
+        python=sys.executable,
+        device=DEVICE,
+    shell:
+        "OMP_NUM_THREADS=1 {params.python} -m nearfar.cli run {wildcards.slug} --tier {wildcards.tier} "
+        "--seed {wildcards.seed} --device {params.device} --output {output.executed} --results _build/results "
+        "> {log} 2>&1"
+
+
+rule page:
+    input:
+        "book/{name}.ipynb",
+        lambda wildcards: [relative(path) for path in notebooks.reached(papers.root() / f"book/{wildcards.name}.ipynb")],
+    output:
+        "_build/runs/pages/{name}.ipynb",
+    log:
+        "_build/runs/pages/{name}.log",
+    threads: 1
+    params:
+        python=sys.executable,
+    shell:
+        "OMP_NUM_THREADS=1 NEARFAR_STATIC=1 {params.python} -m papermill {input[0]} {output} --cwd book > {log} 2>&1"

@@ -1,0 +1,169 @@
+"""Augmentations that change pixel values: colour jitter, greyscale, blur, solarisation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nearfar.augment.checks import block_slices, check_images, check_range, chosen, select, uniform
+
+_GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
+Strength = float | tuple[float, float]
+
+
+def colour_jitter(
+    images: Tensor,
+    brightness: Strength = 0.4,
+    contrast: Strength = 0.4,
+    saturation: Strength = 0.4,
+    hue: Strength = 0.1,
+    p: float = 0.8,
+    order: tuple[str, ...] | None = None,
+    *,
+    generator: torch.Generator,
+) -> Tensor:
+    """Change brightness, contrast, saturation and hue of each image by factors of its own, with torchvision's formulas.
+
+    A number x stands for factors in [max(0, 1 − x), 1 + x] (hue: shifts in [−x, x], in turns, at most 0.5); a pair
+    gives the bounds themselves.  order: the names in the order to apply them; None draws one order per call, shared by
+    the batch (torchvision draws one per image).  Images with one channel keep saturation and hue.
+    Raises ValueError for bad images, bounds or order.
+    """
+    images = check_images(images)
+    n = len(images)
+    names = ("brightness", "contrast", "saturation", "hue")
+    if order is not None and sorted(order) != sorted(names):
+        raise ValueError(f"order must hold each of {', '.join(names)} once, got {order}")
+    drawn = torch.randperm(4, generator=generator, device=generator.device)
+    changed = chosen(n, p, images, generator)
+    factors = {}
+    for name, strength in zip(names, (brightness, contrast, saturation, hue), strict=True):
+        centre = 0.0 if name == "hue" else 1.0
+        low, high = (
+            strength
+            if isinstance(strength, tuple)
+            else (centre - strength if name == "hue" else max(0.0, centre - strength), centre + strength)
+        )
+        check_range(name, (low, high), *((-0.5, 0.5) if name == "hue" else (0, math.inf)))
+        # an image that is left alone gets the neutral factor
+        factor = uniform(n, low, high, images, generator).view(n, 1, 1, 1)
+        if (low, high) != (centre, centre) and (images.shape[1] == 3 or name in ("brightness", "contrast")):
+            factors[name] = torch.where(changed, factor, centre)
+    if order is None:  # a fake tensor (a dry run for shapes) has no numbers
+        order = [names[i] for i in drawn.tolist()] if type(drawn) is Tensor else names
+    blocks = []
+    for rows in block_slices(images):
+        block = images[rows]
+        for name in order:
+            if name in factors:
+                block = _ADJUST[name](block, factors[name][rows])
+        blocks.append(block)
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, 1, H, W); one channel stays as it is."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.split(1, dim=1)
+    return (red * _GREY[0]).add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2])
+
+
+def _brightness(images: Tensor, factor: Tensor) -> Tensor:
+    return (images * factor).clamp_(0, 1)
+
+
+def _contrast(images: Tensor, factor: Tensor) -> Tensor:
+    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
+    return torch.addcmul(mean * (1 - factor), images, factor).clamp_(0, 1)
+
+
+def _saturation(images: Tensor, factor: Tensor) -> Tensor:
+    return torch.addcmul(_grey(images) * (1 - factor), images, factor).clamp_(0, 1)
+
+
+def _hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue by `shift` turns, keeping value and saturation of HSV, without a branch.
+
+    With V = max and C = V − min of the channels, and r, g, b shifted and scaled to [0, 1], the hue in sixths of a turn
+    is ±(1 − r + g + b), signed as g − b.  Back: channel = V − C · tent(h − n), n = −1, 1, 3 for red, green, blue (three
+    sixths away from the channel's own), where tent falls from one at distance one to zero at distance two, modulo six.
+    """
+    red, green, blue = images.unbind(dim=1)  # (N, H, W) each
+    value, low = images.amax(dim=1), images.amin(dim=1)
+    chroma = value - low
+    hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(1)
+    hue = hue.copysign_(green - blue).add_(shift.view(-1, 1, 1) * 6)  # in [−6, 6]; of no effect where C = 0
+    opposite = hue.new_tensor([3.0, -1.0, 1.0]).view(1, 3, 1, 1)
+    distance = hue[:, None] - opposite  # (N, 3, H, W)
+    distance.sub_((distance / 6).round_(), alpha=6).abs_()  # modulo six: in [0, 3]
+    tent = distance.neg_().add_(2).clamp_(0, 1)
+    return torch.addcmul(value[:, None], chroma[:, None], tent, value=-1).clamp_(0, 1)
+
+
+_ADJUST = {"brightness": _brightness, "contrast": _contrast, "saturation": _saturation, "hue": _hue}
+
+
+def greyscale(images: Tensor, p: float = 0.2, *, generator: torch.Generator) -> Tensor:
+    """Replace each image's channels by its luma, with probability p; one channel stays as it is."""
+    images = check_images(images)
+    changed = chosen(len(images), p, images, generator)
+    return images if images.shape[1] == 1 else select(changed, _grey(images), images)
+
+
+def gaussian_blur(
+    images: Tensor,
+    sigma: tuple[float, float] = (0.1, 2.0),
+    kernel_size: int | None = None,
+    p: float = 0.5,
+    *,
+    generator: torch.Generator,
+) -> Tensor:
+    """Blur each image by a Gaussian of its own width, mirrored at the edges, with probability p.
+
+    sigma: bounds of the standard deviation in pixels, uniform; kernel_size: odd number of taps, default the odd number
+    nearest to a tenth of the height, at least 3, as SimCLR has it.
+    Raises ValueError for bad images, bounds, or a kernel that is even or does not fit the image.
+    """
+    images = check_images(images)
+    n, channels, height, width = images.shape
+    check_range("sigma", sigma, 0)
+    taps = max(3, 2 * int(height / 20) + 1) if kernel_size is None else kernel_size
+    radius = taps // 2
+    if sigma[0] <= 0 or taps % 2 == 0 or not 0 < taps or radius >= min(height, width):
+        raise ValueError(
+            f"kernel_size must be odd and below twice the image, sigma greater than zero, got {taps} "
+            f"for {height}x{width} and {tuple(sigma)}"
+        )
+    changed = chosen(n, p, images, generator)
+    deviation = uniform(n, *sigma, images, generator).view(n, 1)
+    offset = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    kernel = (-0.5 * (offset / deviation).square()).softmax(dim=1)  # (N, taps), sums to one
+    # an image that is left alone gets the kernel 0 … 0 1 0 … 0
+    kernel = torch.where(changed.view(n, 1), kernel, (offset == 0).to(kernel)).view(n, taps, 1, 1, 1)
+    pad = torch.nn.functional.pad
+    blocks = []
+    for rows in block_slices(images):
+        block = _correlate(pad(images[rows], (0, 0, radius, radius), mode="reflect"), kernel[rows], 2, height)
+        block = _correlate(pad(block, (radius, radius, 0, 0), mode="reflect"), kernel[rows], 3, width)
+        blocks.append(block.clamp_(0, 1))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def _correlate(padded: Tensor, kernel: Tensor, dim: int, extent: int) -> Tensor:
+    """Σ_t kernel[:, t] · padded shifted by t along dim: as many shifted sums as taps, for a kernel per image."""
+    total = padded.narrow(dim, 0, extent) * kernel[:, 0]
+    for tap in range(1, kernel.shape[1]):
+        total.addcmul_(padded.narrow(dim, tap, extent), kernel[:, tap])
+    return total
+
+
+def solarise(images: Tensor, threshold: float = 0.5, p: float = 0.2, *, generator: torch.Generator) -> Tensor:
+    """Invert the pixels at or above the threshold, with probability p."""
+    images = check_images(images)
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
+    inverted = (images >= threshold) & chosen(len(images), p, images, generator)
+    return select(inverted, 1 - images, images)

@@ -1,0 +1,217 @@
+"""Augmentations that move pixels: crops, flip, affine maps, cut-out.
+
+Crops are made by two small matrix products per image, rows · image · columns, where the matrices hold the weights of
+bilinear resampling with anti-aliasing: the same numbers as torchvision's resized_crop(antialias=True), any sizes, one
+batched call, and a flip that costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nearfar.augment.checks import check_images, check_range, chosen, select, uniform
+
+
+# ---------------------------------------------------------------------------------------------- crops
+def resized_boxes(
+    n: int,
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+    attempts: int = 10,
+) -> Tensor:
+    """n crop boxes (top, left, height, width), int64 (N, 4), by the law of torchvision's RandomResizedCrop.
+
+    Area uniform in scale · H · W, log of the aspect ratio w/h uniform in log ratio, both rounded to whole pixels; the
+    first of ten attempts that fits is placed uniformly; if none fits, the largest central box within ratio is taken.
+    """
+    device = generator.device
+    draws = torch.rand(4, n, attempts, generator=generator, device=device, dtype=torch.float64)
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[0])  # (N, attempts)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = (low + (high - low) * draws[1]).exp()
+    w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.int().argmax(dim=1, keepdim=True)  # (N, 1)
+    w, h = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0]
+    top = (draws[2, :, 0] * (height - h + 1)).floor()
+    left = (draws[3, :, 0] * (width - w + 1)).floor()
+    drawn = torch.stack([top, left, h, w], dim=1)  # (N, 4)
+
+    fallback_h, fallback_w = height, width
+    if width / height < ratio[0]:
+        fallback_h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        fallback_w = round(height * ratio[1])
+    fallback = drawn.new_tensor([(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w])
+    return torch.where(fits.any(dim=1, keepdim=True), drawn, fallback).long()
+
+
+def _resampling(
+    start: Tensor, length: Tensor, size: int, extent: int, output_axis: int, flip: Tensor | None = None
+) -> Tensor:
+    """Weights that resample pixels start … start + length of `extent` pixels to `size` pixels.
+
+    (N, size, extent) for output_axis 1, (N, extent, size) for 2: the layout that the product wants.
+    Triangle filter, as wide as an output pixel when shrinking (anti-aliasing), one pixel when growing.
+    """
+    n, dtype, device = len(start), start.dtype, start.device
+    along_output, along_input = ((1, -1, 1), (1, 1, -1)) if output_axis == 1 else ((1, 1, -1), (1, -1, 1))
+    step = (length / size).view(n, 1, 1)  # input pixels per output pixel
+    start, stop = start.view(n, 1, 1), (start + length).view(n, 1, 1)
+    output = (torch.arange(size, dtype=dtype, device=device) + 0.5).view(along_output)
+    if flip is not None:
+        output = torch.where(flip.view(n, 1, 1), size - output, output)  # the mirrored matrix
+    centre = output * step + start  # (N, output)
+    pixel = (torch.arange(extent, dtype=dtype, device=device) + 0.5).view(along_input)
+    inside = ((pixel > start) & (pixel < stop)).to(dtype)  # nothing from outside the box
+    weights = (pixel - centre).div_(step.clamp(min=1)).abs_().neg_().add_(1).clamp_(min=0).mul_(inside)
+    return weights.div_(weights.sum(dim=3 - output_axis, keepdim=True))
+
+
+def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
+    """Cut box i out of image i and resize it to size × size, bilinear with anti-aliasing.
+
+    images: (N, C, H, W); boxes: (N, 4) integers (top, left, height, width) inside the image; flip: (N,) booleans,
+    mirror left-right.  Returns (N, C, size, size).  Raises ValueError for bad images, boxes or size.
+    """
+    images = check_images(images)
+    n, _, height, width = images.shape
+    if boxes.shape != (n, 4):
+        raise ValueError(f"boxes must have shape ({n}, 4), got {tuple(boxes.shape)}")
+    if type(boxes) is Tensor and boxes.device.type == "cpu":
+        corner, sides = boxes[:, :2], boxes[:, 2:]
+        if ((corner < 0) | (sides < 1) | (corner + sides > boxes.new_tensor([height, width]))).any():
+            raise ValueError(f"boxes must lie inside the image of {height}x{width} pixels and hold at least one")
+    return _resample(images, boxes, size, flip)
+
+
+def _resample(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None) -> Tensor:
+    n, channels, height, width = images.shape
+    if size < 1:
+        raise ValueError(f"size must be at least one pixel, got {size}")
+    boxes = boxes.to(images)
+    rows = _resampling(boxes[:, 0], boxes[:, 2], size, height, 1)  # (N, size, H)
+    columns = _resampling(boxes[:, 1], boxes[:, 3], size, width, 2, None if flip is None else flip.to(images.device))
+    across = images.reshape(n, channels * height, width) @ columns  # (N, C·H, size)
+    across = across.view(n * channels, height, size)
+    rows = rows[:, None].expand(n, channels, size, height).reshape(n * channels, size, height)
+    return torch.bmm(rows, across).view(n, channels, size, size).clamp_(0, 1)
+
+
+def random_resized_crop(
+    images: Tensor,
+    size: int,
+    scale: tuple[float, float] = (0.2, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    *,
+    flip: float = 0.0,
+    generator: torch.Generator,
+) -> Tensor:
+    """A random box of each image, resized to (N, C, size, size) [Szegedy et al., 2015; the law: resized_boxes].
+
+    scale: bounds of the share of the area; ratio: bounds of width/height; flip: share of images that are also mirrored
+    left-right, at no cost.  Raises ValueError for bad images, bounds or size.
+    """
+    images = check_images(images)
+    check_range("scale", scale, 0)
+    check_range("ratio", ratio, 0)
+    if scale[1] <= 0 or ratio[0] <= 0:
+        raise ValueError(f"scale and ratio must be greater than zero, got {tuple(scale)} and {tuple(ratio)}")
+    n, _, height, width = images.shape
+    boxes = resized_boxes(n, height, width, scale, ratio, generator)
+    return _resample(images, boxes, size, chosen(n, flip, images, generator) if flip else None)
+
+
+def random_crop(
+    images: Tensor, size: int, padding: int | None = None, *, flip: float = 0.0, generator: torch.Generator
+) -> Tensor:
+    """Shift each image by up to `padding` pixels (default an eighth of its height), mirrored at its edges; then resize.
+
+    The weak augmentation of FixMatch and of CIFAR training.  flip: share of images that are also mirrored left-right.
+    Raises ValueError for bad images, or a padding that is not smaller than the image.
+    """
+    images = check_images(images)
+    n, _, height, width = images.shape
+    padding = height // 8 if padding is None else padding
+    if not 0 <= padding < min(height, width):
+        raise ValueError(f"padding must be at least 0 and below {min(height, width)}, got {padding}")
+    padded = torch.nn.functional.pad(images, (padding,) * 4, mode="reflect") if padding else images
+    corner = torch.randint(2 * padding + 1, (n, 2), generator=generator, device=generator.device)
+    boxes = torch.cat([corner, torch.tensor([[height, width]], device=corner.device).expand(n, 2)], dim=1)
+    flips = chosen(n, flip, images, generator) if flip else None
+    return _resample(padded, boxes, size, flips)
+
+
+# ---------------------------------------------------------------------------------------------- others
+def horizontal_flip(images: Tensor, p: float = 0.5, *, generator: torch.Generator) -> Tensor:
+    """Mirror each image left-right with probability p."""
+    images = check_images(images)
+    return select(chosen(len(images), p, images, generator), images.flip(-1), images)
+
+
+def affine(
+    images: Tensor,
+    degrees: tuple[float, float] = (-30, 30),
+    translate: tuple[float, float] = (0, 0),
+    scale: tuple[float, float] = (1, 1),
+    shear: tuple[float, float] = (0, 0),
+    p: float = 1.0,
+    fill: float = 0.0,
+    *,
+    generator: torch.Generator,
+) -> Tensor:
+    """Rotate, shift, scale and shear each image about its centre, as torchvision's RandomAffine, bilinear.
+
+    degrees: bounds of the rotation, clockwise; translate: largest shift as a share of width and height (shifts are
+    whole pixels); scale: bounds of the factor; shear: bounds of the horizontal shear in degrees; fill: value from
+    outside.  Same size out.  Raises ValueError for bad images or bounds.
+    """
+    images = check_images(images)
+    n, _, height, width = images.shape
+    check_range("degrees", degrees)
+    check_range("scale", scale, 0)
+    check_range("shear", shear, -89, 89)
+    if scale[0] <= 0 or min(translate) < 0 or max(translate) > 1:
+        raise ValueError(f"scale must be above 0 and translate in [0, 1], got {tuple(scale)} and {tuple(translate)}")
+    angle, tilt = (uniform(n, *bounds, images, generator) * (math.pi / 180) for bounds in (degrees, shear))
+    factor = uniform(n, *scale, images, generator)
+    shift_x = (uniform(n, -1, 1, images, generator) * translate[0] * width).round()
+    shift_y = (uniform(n, -1, 1, images, generator) * translate[1] * height).round()
+    # Output pixel -> input pixel, about the centre: the inverse of shift · rotation · shear · scale.
+    # With R = [[c, -s], [s, c]] and k = tan(tilt): M = factor · R · [[1, -k], [0, 1]],
+    # M⁻¹ = [[1, k], [0, 1]] · Rᵀ / factor
+    c, s, k = angle.cos(), angle.sin(), tilt.tan()
+    a, b = (c - k * s) / factor, (s + k * c) / factor
+    d, e = -s / factor, c / factor
+    x = torch.arange(width, dtype=images.dtype, device=images.device) - (width - 1) / 2
+    y = torch.arange(height, dtype=images.dtype, device=images.device) - (height - 1) / 2
+    dx = x - shift_x[:, None]  # (N, W)
+    dy = y - shift_y[:, None]  # (N, H)
+    source_x = a.view(n, 1, 1) * dx[:, None, :] + b.view(n, 1, 1) * dy[:, :, None]  # (N, H, W)
+    source_y = d.view(n, 1, 1) * dx[:, None, :] + e.view(n, 1, 1) * dy[:, :, None]
+    grid = torch.stack([source_x * (2 / width), source_y * (2 / height)], dim=-1)
+    moved = torch.nn.functional.grid_sample(images - fill, grid, "bilinear", "zeros", align_corners=False) + fill
+    return select(chosen(n, p, images, generator), moved.clamp(0, 1), images)
+
+
+def cutout(images: Tensor, length: int, p: float = 1.0, fill: float = 0.0, *, generator: torch.Generator) -> Tensor:
+    """Blank a square of `length` pixels whose centre is uniform over the image; parts may fall outside
+    [DeVries & Taylor, 2017].  Raises ValueError for bad images or a length below one."""
+    images = check_images(images)
+    n, _, height, width = images.shape
+    if length < 1:
+        raise ValueError(f"length must be at least one pixel, got {length}")
+    keep = ~chosen(n, p, images, generator)
+    inside = []
+    for extent in (height, width):
+        centre = torch.randint(extent, (n, 1), generator=generator, device=generator.device).to(images.device)
+        offset = torch.arange(extent, device=images.device) - centre + length // 2  # (N, extent)
+        inside.append((offset >= 0) & (offset < length))
+    hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]  # (N, 1, H, W)
+    return images.masked_fill(hole & ~keep, fill)

@@ -1,0 +1,175 @@
+"""The command line: `nearfar list | run | results | data | new | book`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+
+from nearfar.errors import NearFarError
+
+app = cyclopts.App(name="nearfar", help="Near & Far: representation learning, one notebook per paper.")
+Tier = Literal["smoke", "small", "medium", "full"]
+
+
+@app.command(name="list")
+def list_papers():
+    """Show every paper of the book: slug, part, year, title."""
+    from nearfar import papers
+
+    for paper in papers.all_papers():
+        print(f"{paper.slug:34} {paper.part:12} {paper.year}  {paper.title}")
+
+
+def _value(text: str):
+    """A parameter's value as Python reads it (`3`, `0.1`, `True`), else the text itself."""
+    import ast
+
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+@app.command
+def run(
+    slug: str,
+    *,
+    tier: str = "smoke",
+    seed: int = 0,
+    device: str = "auto",
+    parameter: Annotated[list[str] | None, cyclopts.Parameter(name=["--parameter", "-p"])] = None,
+    output: Path | None = None,
+    results: Path | None = None,
+):
+    """Execute a chapter's notebook and record what it measured.
+
+    Parameters
+    ----------
+    slug: Key of the paper, as `nearfar list` shows it.
+    tier: smoke (seconds, offline), small (minutes on a CPU), medium (one GPU) or full (as the paper).
+    seed: Seed of everything random.
+    device: auto, cpu, cuda or cuda:<number>.
+    parameter: Another notebook parameter, name=value; may be given several times.
+    output: Where the executed copy goes (default: _build/runs).
+    results: Folder of records (default: results).
+    """
+    from nearfar import execute
+
+    more = dict(_assignment(text) for text in parameter or [])
+    record = execute.run(slug, tier, seed, device, parameters=more, output=output, results=results)
+    show_record(record)
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise NearFarError(f"--parameter needs name=value, got {text!r}.")
+    return name, _value(value)
+
+
+def show_record(path: Path) -> None:
+    """Prints one record's verdicts and where it lies."""
+    import json
+
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for claim in record["claims"]:
+        print(f"{claim['id']} {claim['verdict']}: {claim['text']}\n   {claim['evidence']}")
+    print(f"{record['seconds']:.0f} s, {record['peak_memory']['host_MiB']:.0f} MiB -> {path}")
+
+
+@app.command(name="results")
+def show_results(slug: str | None = None, *, tier: Tier | None = None):
+    """Show recorded verdicts and data multipliers, of one paper or of all.
+
+    Parameters
+    ----------
+    slug: Key of a paper; all papers when left out.
+    tier: Only this tier.
+    """
+    from nearfar import papers
+    from nearfar import results as recorded
+
+    if slug:
+        papers.notebook(slug)
+    records, problems = recorded.read_all(slug, tier)
+    for (name, level), mine in recorded.groups(records).items():
+        headline = recorded.headline(mine)
+        print(f"{name}, {level}, seeds {', '.join(str(r['seed']) for r in mine)}"
+              + (", older than the code" if any(map(recorded.is_stale, mine)) else ""))  # fmt: skip
+        if headline:
+            chosen, multiplier = headline
+            print(f"  {chosen['metric']}, {chosen['method']} over {chosen['baseline']}: {multiplier} data")
+        for claim in recorded.verdicts(mine):
+            print(f"  {claim['id']} {claim['summary']}: {claim['text']}")
+    if not records:
+        print(f"no recorded runs{f' of {slug}' if slug else ''} yet: nearfar run {slug or '<slug>'}")
+    if problems:
+        raise NearFarError("; ".join(problems))
+
+
+@app.command
+def data(name: str, *, split: str = "train", root: Path | None = None, size: int | None = None):
+    """Fetch a dataset (or check that it is there) and say what it holds.
+
+    Parameters
+    ----------
+    name: mnist, cifar10, ... or the name of your own <name>.zip of split/class/image files.
+    split: train or test (or what the dataset calls its parts).
+    root: Folder to look in and download to (default: $NEARFAR_DATA or the user's cache).
+    size: Side in pixels that images are resized to.
+    """
+    from nearfar import data as datasets
+
+    found = datasets.load(name, split, root=root, **({"size": size} if size else {}))
+    shape = "x".join(map(str, found.inputs.shape[1:]))
+    print(f"{name} {split}: {len(found):,} samples of {shape}, {len(found.classes)} classes")
+    print(f"identity {found.identity[:16]}")
+
+
+@app.command
+def new(slug: str, *, part: str, title: str, authors: str, year: int, arxiv: str = "", venue: str = ""):
+    """Begin a chapter: a notebook skeleton with all sections, its bib entry and its toc line.
+
+    Parameters
+    ----------
+    slug: Key of the paper, lower-case letters, digits and hyphens.
+    part: contrastive, supervised, imbalance, shift, continual, inside, language, generative or beyond.
+    title: The paper's title.
+    authors: As BibTeX writes them: "Surname, First and Surname, First".
+    year: Year of the paper.
+    arxiv: arXiv number.
+    venue: Where it was published.
+    """
+    from nearfar import skeleton
+
+    for path in skeleton.create(slug, part, title, authors, year, arxiv, venue):
+        print(path)
+
+
+@app.command
+def book(*, tier: Tier = "smoke", jobs: int | None = None, device: str = "auto", execute_only: bool = False):
+    """Execute every notebook that changed, then build the site.
+
+    Parameters
+    ----------
+    tier: Which tier's runs the pages show.
+    jobs: Notebooks at a time (default: number of cores).
+    device: auto, cpu, cuda or cuda:<number>.
+    execute_only: Stop after the notebooks.
+    """
+    from nearfar import book as builder
+
+    builder.build(tier, jobs, device, execute_only)
+
+
+def main() -> None:
+    """Entry point: errors that a reader can act on are one line and exit code 1."""
+    try:
+        app()
+    except NearFarError as problem:
+        sys.exit(f"nearfar: {problem}")
+
+
+if __name__ == "__main__":
+    main()

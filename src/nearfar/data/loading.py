@@ -1,0 +1,144 @@
+"""`load`: any named data set, from a zip, from torchvision's files, or fetched; decoded once and kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+
+from nearfar.data.archives import image_folder
+from nearfar.data.arrays import ArrayDataset, DataError, content_identity
+from nearfar.data.cache import cached, user_folder
+from nearfar.data.sources import SOURCES, Source
+from nearfar.errors import nearest
+
+SECONDS_TO_ANSWER = 15.0
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """The folder that data sets are looked for in: `root`, else $NEARFAR_DATA, else the user's cache folder."""
+    return Path(root or os.environ.get("NEARFAR_DATA") or user_folder()).expanduser()
+
+
+def names(root: str | Path | None = None) -> tuple[str, ...]:
+    """Names that `load` knows: the built-in ones, and every <name>.zip in the data folder."""
+    return tuple(dict.fromkeys(["digits", *SOURCES, *sorted(p.stem for p in data_root(root).glob("*.zip"))]))
+
+
+def load(
+    name: str, split: str = "train", root: str | Path | None = None, download: bool = True, size: int | None = None
+) -> ArrayDataset:
+    """A data set in memory: uint8 images (N, C, H, W) with labels, attributes and class names.
+
+    name: digits (bundled, 8 × 8), mnist, fashion-mnist, kmnist, cifar10, cifar100 (attribute superclass), svhn, stl10,
+        omniglot (attributes alphabet, character, drawer), eurosat, dtd, flowers102, pets, or the stem of any
+        <name>.zip of split/class/image files, such as one's own classes.
+    split: "train" or "test"; also "val" (dtd, flowers102), "extra" (svhn), "unlabeled" (stl10; its labels are -1),
+        "small1" and "small2" (omniglot's small background sets), or whatever folders a zip has.
+    root: folder to look in and to download to; else $NEARFAR_DATA, else nearfar in the user's cache folder.
+        Order: <name>.zip, then the files as torchvision lays them out, then a download through torchvision.
+    size: images are resized and centre-cropped to size × size (image files only: zips, omniglot, eurosat, dtd,
+        flowers102 and pets, the last four 64 by default except omniglot's own 105).
+
+    Raises DataError (one line that says what to do) for an unknown name or split, absent data without network,
+    damaged or unsafe files, and a size that is not positive or does not apply.
+    """
+    name, root = name.lower(), data_root(root)
+    if size is not None and size < 1:
+        raise DataError(f"size: {size} is not a positive number of pixels")
+    if name == "digits":
+        return _digits(split, size)
+    archive = root / f"{name}.zip"
+    if re.fullmatch(r"[\w.+-]+", name) and archive.is_file():
+        dataset = cached(name, split, size, [archive], partial(image_folder, archive, split, size))
+        return replace(dataset, name=f"{name}/{split}")
+    if name not in SOURCES:
+        known = names(root)
+        hint = nearest(name, known) or f" There are {', '.join(known)}."
+        raise DataError(f"unknown data set {name!r}.{hint} Own images go to {archive}")
+    return replace(_from_source(name, split, root, download, size), name=f"{name}/{split}")
+
+
+def _from_source(name: str, split: str, root: Path, download: bool, size: int | None) -> ArrayDataset:
+    source = SOURCES[name]
+    _check_split(name, split, source.splits)
+    if size is not None and source.size is None and name != "omniglot":
+        raise DataError(f"size: {name} is read at its own size; resize the tensor, or use augment")
+    size = size or source.size
+    root = next((r for r in (root, user_folder()) if not _missing(source, r, split)), root)
+    if _missing(source, root, split):
+        root = _fetch(name, split, source, root, download)
+    try:
+        return cached(name, split, size, source.files(root, split), partial(source.read, root, split, size))
+    except DataError:
+        raise
+    except (RuntimeError, OSError, ValueError, EOFError) as error:
+        where = source.files(root, split)[0].parent
+        raise DataError(f"{name}: the files in {where} are incomplete or corrupt ({_line(error)}): "
+                        "delete them and run again") from None  # fmt: skip
+
+
+def _missing(source: Source, root: Path, split: str) -> list[Path]:
+    return [path for path in source.files(root, split) if not path.is_file()]
+
+
+def _fetch(name: str, split: str, source: Source, root: Path, download: bool) -> Path:
+    """Download through torchvision, to the root or, where that cannot be written, to the user's cache folder."""
+    lacking = _missing(source, root, split)[0]
+    todo = f"put {lacking} there (torchvision's layout) or a zip of split/class/image files at {root / name}.zip"
+    if not download:
+        raise DataError(f"{name} ({split}) is not in {root}: {todo}, or allow the download")
+    existing = next(p for p in (root, *root.absolute().parents) if p.exists())
+    target = root if os.access(existing, os.W_OK) else user_folder()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with _patience(SECONDS_TO_ANSWER):
+            source.fetch(target, split)
+    except (URLError, OSError, RuntimeError) as error:
+        raise DataError(f"{name} ({split}) is not in {root} and could not be downloaded ({_line(error)}): {todo}"
+                        ) from None  # fmt: skip
+    return target
+
+
+@contextmanager
+def _patience(seconds: float):
+    """Give up on a server that does not answer for so long (torchvision sets no limit of its own)."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _digits(split: str, size: int | None) -> ArrayDataset:
+    """scikit-learn's 1,797 digits of 8 × 8, grey levels 0-16 scaled to 0-255, in a fixed stratified split."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    _check_split("digits", split, ("train", "test"))
+    if size is not None:
+        raise DataError("size: digits is read at its own size; resize the tensor, or use augment")
+    images, labels = load_digits(return_X_y=True)
+    train, test = train_test_split(range(len(labels)), test_size=360, random_state=0, stratify=labels)
+    rows = sorted(train if split == "train" else test)
+    inputs = torch.from_numpy(images[rows] * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
+    targets, classes = torch.from_numpy(labels[rows]).long(), tuple("0123456789")
+    return ArrayDataset(inputs, targets, {}, classes, f"digits/{split}",
+                        content_identity(inputs, targets, {}, classes))  # fmt: skip
+
+
+def _check_split(name: str, split: str, splits: tuple[str, ...]) -> None:
+    if split not in splits:
+        raise DataError(f"{name} has the splits {', '.join(splits)}, not {split!r}")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(": ")

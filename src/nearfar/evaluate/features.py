@@ -1,0 +1,210 @@
+"""Measures on features and their neighbours: kNN, clusters, retrieval, alignment and uniformity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nearfar import nn
+
+_BLOCK = 2**24  # numbers in one block of a similarity matrix
+
+
+def _rows_per_block(columns: int) -> int:
+    return max(1, _BLOCK // max(1, columns))
+
+
+def _pair(name_a: str, a: Tensor, name_b: str, b: Tensor, nonzero: bool) -> None:
+    nn.check_features(nonzero=nonzero, **{name_a: a, name_b: b})
+    if a.shape[1] != b.shape[1] or a.dtype != b.dtype or a.device != b.device:
+        raise ValueError(
+            f"{name_b} must have the D, dtype and device of {name_a}: "
+            f"{tuple(a.shape)} {a.dtype} {a.device} and {tuple(b.shape)} {b.dtype} {b.device}"
+        )
+
+
+# ---------------------------------------------------------------------------------------------- neighbours
+@torch.no_grad()
+def knn_predict(
+    train_z: Tensor,
+    train_y: Tensor,
+    test_z: Tensor,
+    k: int = 20,
+    temperature: float | None = None,
+    classes: int | None = None,
+) -> Tensor:
+    """Labels (M,) for test_z by a vote of the k training features of highest cosine.
+
+    train_z: (N, D), train_y: (N,) in 0 .. classes − 1, test_z: (M, D).  temperature None: one vote each; a tie goes to
+    the smallest label.  Else a vote weighs exp(cosine/temperature) [Wu et al., 2018, sec. 3.4; they use 0.07].
+    Similarities are made in blocks, so that memory stays at some 100 MB.  classes: default max(train_y) + 1.
+    Raises ValueError for fewer than k training rows, labels out of range, other shapes, NaN or zero features.
+    """
+    _pair("train_z", train_z, "test_z", test_z, nonzero=True)
+    nn.check_labels("train_y", train_y, len(train_z), classes)
+    if not 1 <= k <= len(train_z):
+        raise ValueError(f"k must lie in 1 .. {len(train_z)} (the number of training rows), got {k}")
+    if temperature is not None and not temperature > 0:
+        raise ValueError(f"temperature must be greater than zero, got {temperature}")
+    classes = int(train_y.max()) + 1 if classes is None else classes
+    train_y = train_y.long()
+    bank = nn.normalise(train_z).T  # (D, N)
+    predictions = []
+    for queries in nn.normalise(test_z).split(_rows_per_block(len(train_z))):
+        similarity, index = (queries @ bank).topk(k, dim=1)  # (B, k) both
+        # subtracting the largest cosine leaves the argmax as it is and keeps the exponential from overflowing
+        weight = (
+            torch.ones_like(similarity)
+            if temperature is None
+            else ((similarity - similarity[:, :1]) / temperature).exp()
+        )
+        votes = weight.new_zeros(len(queries), classes).scatter_add_(1, train_y[index], weight)
+        predictions.append(votes.argmax(dim=1))
+    return torch.cat(predictions)
+
+
+def knn_accuracy(
+    train_z: Tensor,
+    train_y: Tensor,
+    test_z: Tensor,
+    test_y: Tensor,
+    k: int = 20,
+    temperature: float | None = None,
+    classes: int | None = None,
+) -> Tensor:
+    """Share of test rows whose kNN prediction is right, 0-d float64; arguments as knn_predict, and test_y: (M,)."""
+    nn.check_labels("test_y", test_y, len(test_z))
+    return (knn_predict(train_z, train_y, test_z, k, temperature, classes) == test_y).double().mean()
+
+
+# ---------------------------------------------------------------------------------------------- clusters
+def _contingency(labels: Tensor, clusters: Tensor) -> Tensor:
+    """Counts (L, K) of samples by label and cluster; float64."""
+    nn.check_labels("clusters", clusters, len(clusters))
+    nn.check_labels("labels", labels, len(clusters))
+    if len(labels) == 0:
+        raise ValueError("labels is empty")
+    rows, columns = int(labels.max()) + 1, int(clusters.max()) + 1
+    cells = labels.long() * columns + clusters.long()
+    return torch.bincount(cells, minlength=rows * columns).view(rows, columns).double()
+
+
+def clustering_accuracy(labels: Tensor, clusters: Tensor) -> Tensor:
+    """Accuracy under the best one-to-one match of clusters and labels (Hungarian algorithm); 0-d float64.
+
+    labels, clusters: (N,) integers from zero.  Samples in clusters without a label of their own count as wrong.
+    The match is made on the CPU (scipy).  Raises ValueError for other shapes or negative numbers.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    counts = _contingency(labels, clusters)
+    rows, columns = linear_sum_assignment(counts.cpu().numpy(), maximize=True)
+    return counts[torch.as_tensor(rows), torch.as_tensor(columns)].sum() / len(labels)
+
+
+def nmi(labels: Tensor, clusters: Tensor) -> Tensor:
+    """Normalised mutual information 2 I(L; K) / (H(L) + H(K)), 0-d float64 in [0, 1]; one for two single groups.
+
+    labels, clusters: (N,) integers from zero.  Raises ValueError for other shapes or negative numbers.
+    """
+    joint = _contingency(labels, clusters) / len(labels)  # (L, K)
+    p, q = joint.sum(dim=1), joint.sum(dim=0)
+    information = torch.special.entr(p).sum() + torch.special.entr(q).sum() - torch.special.entr(joint).sum()
+    entropies = torch.special.entr(p).sum() + torch.special.entr(q).sum()
+    return (2 * information / entropies).clamp(0, 1) if entropies > 0 else torch.ones_like(entropies)
+
+
+# ---------------------------------------------------------------------------------------------- retrieval
+def _ranked_relevance(query_z, query_y, gallery_z, gallery_y, k: int | None):
+    """Yield, block by block, whether each ranked gallery item (best first) has the query's label: (B, k or all)."""
+    leave_out = gallery_z is None
+    if leave_out != (gallery_y is None):
+        raise ValueError("gallery_z and gallery_y go together: give both, or neither to search among the queries")
+    if leave_out:
+        gallery_z, gallery_y = query_z, query_y
+    _pair("query_z", query_z, "gallery_z", gallery_z, nonzero=True)
+    nn.check_labels("query_y", query_y, len(query_z))
+    nn.check_labels("gallery_y", gallery_y, len(gallery_z))
+    size = len(gallery_z) - leave_out
+    if size < 1 or (k is not None and not 1 <= k <= size):
+        raise ValueError(f"k must lie in 1 .. {size} (the number of items to search in), got {k}")
+    gallery, rows = nn.normalise(gallery_z).T, _rows_per_block(len(gallery_z))
+    for start, queries in zip(range(0, len(query_z), rows), nn.normalise(query_z).split(rows), strict=True):
+        similarity = queries @ gallery  # (B, G)
+        if leave_out:
+            similarity.diagonal(start).fill_(-torch.inf)  # a query does not find itself
+        order = similarity.topk(size if k is None else k, dim=1).indices
+        yield gallery_y[order] == query_y[start : start + rows, None]
+
+
+@torch.no_grad()
+def retrieval_map(
+    query_z: Tensor, query_y: Tensor, gallery_z: Tensor | None = None, gallery_y: Tensor | None = None
+) -> Tensor:
+    """Mean average precision of retrieval by cosine over the whole gallery; 0-d float64.
+
+    query_z: (M, D), query_y: (M,), gallery_z: (G, D), gallery_y: (G,); without a gallery each query searches among the
+    others.  AP = mean over relevant items (same label) of the precision at their rank; queries without a relevant item
+    are left out (NaN if there is none at all).  Raises ValueError for other shapes, NaN or zero features.
+    """
+    total, counted = 0.0, 0
+    for relevant in _ranked_relevance(query_z, query_y, gallery_z, gallery_y, None):
+        ranks = torch.arange(1, relevant.shape[1] + 1, device=relevant.device, dtype=torch.float64)
+        precision = relevant.cumsum(dim=1) / ranks  # (B, G)
+        found = relevant.sum(dim=1)
+        total = total + ((precision * relevant).sum(dim=1) / found.clamp(min=1)).sum()
+        counted = counted + (found > 0).sum()
+    return total / counted
+
+
+@torch.no_grad()
+def recall_at_k(
+    query_z: Tensor, query_y: Tensor, gallery_z: Tensor | None = None, gallery_y: Tensor | None = None, k: int = 1
+) -> Tensor:
+    """Share of queries with at least one item of their label among the k of highest cosine; 0-d float64.
+
+    This is Recall@k of metric learning (a hit rate).  Arguments and errors as retrieval_map; k: at most the gallery.
+    """
+    hits = torch.cat([r.any(dim=1) for r in _ranked_relevance(query_z, query_y, gallery_z, gallery_y, k)])
+    return hits.double().mean()
+
+
+# ---------------------------------------------------------------------------------------------- geometry
+def uniformity(z: Tensor, t: float = 2.0, normalise: bool = True) -> Tensor:
+    """log mean over pairs i < j of exp(−t ‖z_i − z_j‖²) [Wang & Isola, 2020, L_uniform]; lower is more uniform.
+
+    z: (N, D), N ≥ 2, scaled to unit length unless told not to.  Made in blocks; differentiable.
+    Raises ValueError for t ≤ 0, N < 2, NaN or (if normalised) zero features.
+    """
+    nn.check_features(nonzero=normalise, z=z)
+    if not t > 0:
+        raise ValueError(f"t must be greater than zero, got {t}")
+    if len(z) < 2:
+        raise ValueError("z: a single row has no pairs; give two or more")
+    z = nn.normalise(z) if normalise else z
+    n, rows = len(z), _rows_per_block(len(z))
+    squares = z.square().sum(dim=1)  # (N,)
+    parts = []
+    for start in range(0, n, rows):
+        block = z[start : start + rows]
+        distance = (squares[start : start + rows, None] + squares - 2 * block @ z.T).clamp(min=0)  # (B, N)
+        lower = torch.ones_like(distance, dtype=torch.bool).tril(start)  # pairs with j ≤ i, and i itself
+        parts.append((-t * distance).masked_fill(lower, -torch.inf).flatten().logsumexp(dim=0))
+    pairs = torch.tensor(n * (n - 1) / 2, dtype=z.dtype, device=z.device)
+    return torch.stack(parts).logsumexp(dim=0) - pairs.log()
+
+
+def alignment(z_a: Tensor, z_b: Tensor, alpha: float = 2.0, normalise: bool = True) -> Tensor:
+    """Mean of ‖z_a_i − z_b_i‖^α over positive pairs [Wang & Isola, 2020, L_align]; lower is better aligned.
+
+    z_a, z_b: (N, D), scaled to unit length unless told not to.  Differentiable.
+    Raises ValueError for alpha ≤ 0, other shapes, NaN or (if normalised) zero features.
+    """
+    _pair("z_a", z_a, "z_b", z_b, nonzero=normalise)
+    if len(z_a) != len(z_b):
+        raise ValueError(f"z_b must have the {len(z_a)} rows of z_a, got {len(z_b)}")
+    if not alpha > 0:
+        raise ValueError(f"alpha must be greater than zero, got {alpha}")
+    if normalise:
+        z_a, z_b = nn.normalise(z_a), nn.normalise(z_b)
+    return (z_a - z_b).norm(dim=1).pow(alpha).mean()

@@ -1,0 +1,123 @@
+"""Every chapter keeps the contract of a notebook, and the pages that surround it agree."""
+
+import ast
+import json
+
+import pytest
+import yaml
+
+import nearfar
+from nearfar import notebooks, papers
+
+SECTIONS = [
+    "Parameters", "The problem in one picture", "The method", "Does it do what it says?", "Data", "Training", "Results",
+    "Claims", "The paper's numbers", "Explore", "Exercises",
+]  # fmt: skip
+CHAPTERS = [pytest.param(paper, id=paper.slug) for paper in papers.all_papers()]
+
+
+def cells(paper):
+    return json.loads(paper.notebook.read_text(encoding="utf-8"))["cells"]
+
+
+def text(cell):
+    return "".join(cell["source"])
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_sections_stand_in_order(paper):
+    headings = [
+        line for cell in cells(paper) if cell["cell_type"] == "markdown" for line in text(cell).splitlines()
+        if line.startswith("#")
+    ]  # fmt: skip
+    assert sum(line.startswith("# ") for line in headings) == 1 and headings[0].startswith("# ")
+    assert [line[3:] for line in headings if line.startswith("## ")] == SECTIONS
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_parameters_and_budget(paper):
+    assert notebooks.parameters(paper.notebook) == {"tier": "smoke", "seed": 0, "device": "auto"}
+    assert any(f'nearfar.start("{paper.slug}", tier, seed, device)' in text(cell) for cell in cells(paper))
+    budgets = [text(c) for c in cells(paper) if "budget = {" in text(c) and c["cell_type"] == "code"]
+    assert len(budgets) == 1
+    for tier in notebooks.TIERS:
+        assert f'"{tier}":' in budgets[0], f"tier {tier} is not in the budget"
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_method_cells_hold_definitions_only_and_load(paper):
+    found = [text(cell) for cell in cells(paper) if "method" in tags(cell)]
+    for source in found:
+        for node in ast.parse(source).body:
+            assert isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign), source
+    module = nearfar.method(paper.slug)
+    public = [v for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+    assert public and all(function.__doc__ for function in public)
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_committed_without_outputs_and_comfortable_to_read(paper):
+    for cell in cells(paper):
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            assert len(text(cell).splitlines()) <= 40, text(cell)[:80]
+    assert 25 <= len(cells(paper)) <= 75
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_figures_have_alt_text_and_caption(paper):
+    drawn = [cell for cell in cells(paper) if cell["cell_type"] == "code" and "plt.show()" in text(cell)]
+    assert len(drawn) >= 3
+    for cell in drawn:
+        look = cell["metadata"].get("mystnb", {})
+        assert len(look.get("image", {}).get("alt", "")) > 20, text(cell)
+        assert len(look.get("figure", {}).get("caption", "")) > 20, text(cell)
+        assert look["figure"]["name"].startswith(f"{paper.slug}-")
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_claims_numbers_and_exercises(paper):
+    code = [text(cell) for cell in cells(paper) if cell["cell_type"] == "code"]
+    everything = "\n".join(code)
+    assert everything.count("run.claim(") >= 3
+    assert "run.headline(" in everything
+    checked = [source for source in code if "run.finish(" in source]
+    assert len(checked) == 1 and checked[0].startswith("# NBVAL_CHECK_OUTPUT")
+    solutions = [cell for cell in cells(paper) if "solution" in tags(cell)]
+    assert len(solutions) >= 3
+    assert all("hide-cell" in tags(cell) and "assert" in text(cell) for cell in solutions)
+    assert not any(word in everything for word in ("TODO", "FIXME", "NotImplementedError"))
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_the_paper_is_cited(paper):
+    assert any(f"`{paper.slug}`" in text(cell) for cell in cells(paper) if cell["cell_type"] == "markdown")
+
+
+def test_colab_bootstrap_is_the_same_everywhere():
+    first_cells = [text(next(c for c in cells(paper) if "imports" in tags(c))) for paper in papers.all_papers()]
+    assert (
+        len({source.partition("\n    import nearfar\n")[2].split("import nearfar\n")[0] for source in first_cells}) == 1
+    )
+
+
+def test_pages_of_the_toc_exist():
+    generated = {"book/results"}
+    for page in papers.pages():
+        found = [(papers.root() / f"{page}{suffix}").is_file() for suffix in (".md", ".ipynb")]
+        assert any(found) or page in generated, page
+
+
+def test_environment_has_the_pins_of_the_project():
+    import tomllib
+
+    project = tomllib.loads((papers.root() / "pyproject.toml").read_text())["project"]
+    wanted = set(project["dependencies"]) | set(project["optional-dependencies"]["dev"])
+    environment = yaml.safe_load((papers.root() / "environment.yml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert set(pip) - {"-e ."} == wanted
+    assert f"python{project['requires-python']}" in environment["dependencies"]

@@ -1,0 +1,62 @@
+"""`nearfar new`: three places, all or none; the skeleton runs as it is."""
+
+import errno
+import os
+
+import pytest
+
+import nearfar
+from nearfar import execute, papers, results, skeleton
+from nearfar.errors import NearFarError
+
+PAPER = {"title": "A {New} Paper", "authors": "Doe, Jane", "year": 2024, "arxiv": "2401.00001"}
+
+
+def test_a_throw_away_paper_touches_three_places_and_runs(toybook):
+    touched = skeleton.create("new-paper", "contrastive", **PAPER)
+    names = {path.relative_to(toybook).as_posix() for path in touched}
+    assert names == {"notebooks/contrastive/new-paper.ipynb", "_toc.yml", "book/references.bib"}
+    assert [p.slug for p in papers.all_papers()] == ["toy", "new-paper"]
+    record = results.read(execute.run("new-paper", progress=False))
+    assert [claim["verdict"] for claim in record["claims"]] == ["held"]
+    assert nearfar.method("new-paper").class_means
+
+
+def test_a_paper_of_a_new_part_gets_the_parts_opener(toybook):
+    skeleton.create("far-paper", "shift", **PAPER)
+    assert papers.get("far-paper").part == "shift"
+    assert "gallery-shift" in (toybook / "book/parts/shift.md").read_text()
+    assert papers.pages()[-1] == "book/results"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"slug": "toy"}, "already has"),
+        ({"slug": "Bad Slug"}, "slug must be"),
+        ({"part": "shfit"}, "Did you mean shift"),
+        ({"title": " "}, "must not be empty"),
+        ({"title": "An {open brace"}, "balanced braces"),
+        ({"year": 24}, "year must lie"),
+    ],
+)
+def test_bad_arguments_touch_nothing(toybook, change, message):
+    before = {p: p.read_bytes() for p in toybook.rglob("*") if p.is_file()}
+    with pytest.raises(NearFarError, match=message):
+        skeleton.create(**{"slug": "new-paper", "part": "contrastive", **PAPER, **change})
+    assert {p: p.read_bytes() for p in toybook.rglob("*") if p.is_file()} == before
+
+
+def test_a_full_disk_takes_everything_back(toybook, monkeypatch):
+    before = {p: p.read_bytes() for p in toybook.rglob("*") if p.is_file()}
+    calls = []
+
+    def no_space_the_third_time(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space_the_third_time)
+    with pytest.raises(NearFarError, match="No space left"):
+        skeleton.create("new-paper", "contrastive", **PAPER)
+    assert {p: p.read_bytes() for p in toybook.rglob("*") if p.is_file()} == before

@@ -22,7 +22,8 @@ def relative(path):
 
 def sources(wildcards):
     notebook = papers.notebook(wildcards.slug)
-    return [relative(notebook), *(relative(path) for path in notebooks.reached(notebook))]
+    shown = (papers.root() / "results").glob(f"*/{wildcards.slug}/seed-*.json")  # the page shows all recorded runs
+    return [relative(path) for path in (notebook, *notebooks.reached(notebook), *sorted(shown))]
 
 
 wildcard_constraints:
@@ -60,7 +61,7 @@ rule chapter:
 rule page:
     input:
         "book/{name}.ipynb",
-        lambda wildcards: [relative(path) for path in notebooks.reached(papers.root() / f"book/{wildcards.name}.ipynb")],
+        lambda wildcards: map(relative, notebooks.reached(papers.root() / f"book/{wildcards.name}.ipynb")),
     output:
         "_build/runs/pages/{name}.ipynb",
     log:

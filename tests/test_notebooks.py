@@ -16,7 +16,7 @@ def test_method_loads_only_method_cells(toybook):
 
 def test_a_failing_method_cell_is_named(toybook):
     edit(toybook / "notebooks/contrastive/toy.ipynb", "def double(x)", "1 / 0\\ndef double(x)")
-    with pytest.raises(NearFarError, match=r"toy.ipynb, cell 3 \(tag method\) failed: ZeroDivisionError"):
+    with pytest.raises(NearFarError, match=r"toy.ipynb, cell \d+ \(tag method\) failed: ZeroDivisionError"):
         nearfar.method("toy")
 
 
@@ -52,12 +52,15 @@ def test_relative_and_lazy_imports_are_followed():
 
 
 def test_fingerprint_changes_with_code_and_data_but_not_with_prose(toybook):
+    def mark(identity):
+        return notebooks.fingerprint(notebooks.code_hash("toy"), [identity])
+
     path = toybook / "notebooks/contrastive/toy.ipynb"
-    before = notebooks.fingerprint("toy", ["a"])
-    assert notebooks.fingerprint("toy", ["a"]) == before
-    assert notebooks.fingerprint("toy", ["b"]) != before
+    before = mark("a")
+    assert mark("a") == before
+    assert mark("b") != before
     edit(path, "# Toy", "# A better title")
     edit(path, "seed = 0", "seed = 1")
-    assert notebooks.fingerprint("toy", ["a"]) == before
+    assert mark("a") == before
     edit(path, "return 2 * x", "return x + x")
-    assert notebooks.fingerprint("toy", ["a"]) != before
+    assert mark("a") != before

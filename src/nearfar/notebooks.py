@@ -12,6 +12,7 @@ from nearfar import papers
 from nearfar.errors import NearFarError
 
 TIERS = ("smoke", "small", "medium", "full")
+PRESENTATION = {"plots.py", "results.py"}  # modules that draw and tabulate, and cannot change a number
 
 
 def code_cells(path: Path) -> list[tuple[int, str, list[str]]]:
@@ -114,15 +115,22 @@ def reached(path: Path) -> list[Path]:
     return sorted(_module_file(name) for name in seen)
 
 
-def fingerprint(slug: str, identities: list[str] = ()) -> str:
-    """SHA-256 of what decides a run's numbers: the notebook's code, the modules it reaches, the data's identities."""
+def code_hash(slug: str) -> str:
+    """SHA-256 of the code that decides a run's numbers: the notebook's cells and the modules it reaches.
+
+    The parameters cell does not count (its values stand in the record), nor do modules that only show numbers.
+    """
     path = papers.notebook(slug)
     digest = hashlib.sha256()
     for _, source, tags in code_cells(path):
         if "parameters" not in tags:
             digest.update(source.encode() + b"\0")
     for file in reached(path):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    for identity in sorted(identities):
-        digest.update(identity.encode() + b"\0")
+        if file.name not in PRESENTATION:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def fingerprint(code: str, identities) -> str:
+    """SHA-256 of a `code_hash` and of the identities of the data that a run used."""
+    return hashlib.sha256("\0".join([code, *sorted(identities)]).encode()).hexdigest()

@@ -154,7 +154,14 @@ def results_page(records: list[dict], problems: list[str]) -> str:
             stale = ", older than the code" if any(map(results.is_stale, mine)) else ""
             chosen = found[0]
             rivals = f"{_cell(chosen['method'])} over {_cell(chosen['baseline'])}"
-            row = [link.get(slug, slug), tier, _cell(chosen["metric"]), rivals, str(found[1]), f"{_seeds(mine)}{stale}"]
+            row = [
+                link.get(slug, slug),
+                tier,
+                _cell(chosen["metric"]),
+                rivals,
+                f"{found[1]} {found[1].note}".strip(),
+                f"{_seeds(mine)}{stale}",
+            ]
             lines.append(f"| {' | '.join(row)} |")
     lines += ["", "## Claims ledger", "",
               "A claim that fails is a result; *not tested* means that this tier cannot test it.", ""]  # fmt: skip

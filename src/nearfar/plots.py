@@ -203,7 +203,7 @@ def frames(draw, values, label: str, alt: str, start: int = 0):
         f"document.getElementById('{key}').value=JSON.parse(this.dataset.names)[n]"
     )
     return HTML(
-        f'<div class="nf-frames"><label>{html.escape(label)}: <output id="{key}">{values[start]}</output><br>'
+        f'<div class="nf-frames"><label>{html.escape(label)}: <output id="{key}">{html.escape(str(values[start]))}</output><br>'
         f'<input type="range" min="0" max="{len(values) - 1}" value="{start}" step="1" data-names="{names}" '
         f'style="width:min(26rem,100%)" oninput="{script}"></label><div>{images}</div></div>'
     )

@@ -84,9 +84,10 @@ def read_all(slug: str | None = None, tier: str | None = None, places=None) -> t
 def is_stale(record: dict) -> bool:
     """Whether code or data changed after the record was made."""
     try:
-        return notebooks.fingerprint(record["slug"], list(record["dataset"].values())) != record["fingerprint"]
+        code = notebooks.code_hash(record["slug"])
     except NearFarError:
         return True  # its chapter is gone
+    return notebooks.fingerprint(code, record["dataset"].values()) != record["fingerprint"]
 
 
 def table(slug: str | None = None, tier: str | None = None, places=None):
@@ -143,11 +144,13 @@ class Multiplier:
             if self.at_least is not None:
                 return f"≥ {self.at_least:.2g}×"
             return f"≤ {self.at_most:.2g}×" if self.at_most is not None else "undefined"
-        interval = "" if math.isnan(self.low) else f" [{self.low:.2g}, {self.high:.2g}]"
+        return f"{self.value:.2g}×" + ("" if math.isnan(self.low) else f" [{self.low:.2g}, {self.high:.2g}]")
+
+    @property
+    def note(self) -> str:
+        """How many sizes gave no exact ratio, in words; empty when all did."""
         outside = sum(kind != "exact" for _, kind in self.per_size.values())
-        return f"{self.value:.2g}×{interval}" + (
-            f" ({outside} of {len(self.per_size)} sizes out of range)" if outside else ""
-        )
+        return f"{outside} of {len(self.per_size)} sizes out of the baseline's range" if outside else ""
 
 
 def _ratio(size: int, score: float, sizes: list[int], curve: list[float]) -> tuple[float, str]:

@@ -117,6 +117,7 @@ class Run:
         self.claims: list[dict] = []
         self.datasets: dict[str, str] = {}
         self.comparison: dict[str, str] | None = None
+        self._code = notebooks.code_hash(slug)  # of what is about to run, not of what stands there at the end
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
 
     def __repr__(self):
@@ -222,7 +223,7 @@ class Run:
             "peak_memory": self._peak_memory(),
             "versions": _versions(),
             "commit": _commit(),
-            "fingerprint": notebooks.fingerprint(self.slug, list(self.datasets.values())),
+            "fingerprint": notebooks.fingerprint(self._code, self.datasets.values()),
             "headline": self.comparison,
             "measurements": self.measurements,
             "claims": self.claims,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nearfar import checkpoints
 from nearfar.augment import to_float
 
 OPTIMISERS: dict[str, Callable] = {
@@ -109,23 +109,11 @@ def fit(
         state = {"modules": named, "optimiser": torch_optimiser, "generators": generators, "scaler": accelerator.scaler}
         if checkpoint is not None:
             path = Path(checkpoint)
-            fingerprint = _fingerprint(
-                named,
-                batches,
-                generators,
-                [
-                    optimiser if isinstance(optimiser, str) else torch_optimiser.state_dict()["param_groups"],
-                    lr,
-                    weight_decay,
-                    momentum,
-                    schedule,
-                    warmup,
-                    precision,
-                    label,
-                ],
-            )
+            rule = optimiser if isinstance(optimiser, str) else torch_optimiser.state_dict()["param_groups"]
+            settings = [rule, lr, weight_decay, momentum, schedule, warmup, precision, label]
+            fingerprint = checkpoints.fingerprint(named, batches, generators, settings)
             if path.exists():
-                first, history = _load(path, fingerprint, state, device)
+                first, history = checkpoints.load(path, fingerprint, state, device)
         saved = time.monotonic()
         bar = _bar(range(first, steps), first, steps, label, progress and accelerator.is_main_process)
         for number in bar:
@@ -138,15 +126,8 @@ def fit(
             loss, values = result if isinstance(result, tuple) else (result, {})
             if loss.dim():
                 raise ValueError(f"step must return a scalar loss, got shape {tuple(loss.shape)}")
-            waiting.append(
-                (
-                    number,
-                    {
-                        key: value.detach() if isinstance(value, Tensor) else value
-                        for key, value in {"loss": loss, **values}.items()
-                    },
-                )
-            )
+            kept = {"loss": loss, **values}
+            waiting.append((number, {k: v.detach() if isinstance(v, Tensor) else v for k, v in kept.items()}))
             if device.type == "cpu":  # before the weights are touched; free of charge here
                 _flush(waiting, history)
             torch_optimiser.zero_grad(set_to_none=True)
@@ -160,7 +141,7 @@ def fit(
             if len(waiting) >= _FLUSH or due or number == steps - 1:
                 _flush(waiting, history)
             if path is not None and (due or number == steps - 1) and accelerator.is_main_process:
-                _save(path, fingerprint, state, number + 1, history, device)
+                checkpoints.save(path, fingerprint, state, number + 1, history, device)
                 saved = time.monotonic()
     return history
 
@@ -293,66 +274,3 @@ def _own_random_state(seed: int, device: torch.device):
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-# ---------------------------------------------------------------------------------------------- checkpoints
-def _fingerprint(named, batches, generators, settings: list) -> str:
-    """A hash of all that decides the numbers, as far as it can be seen from here."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for batch in [batches] if isinstance(batches, Tensor) else batches:
-        digest.update(repr(tuple(batch.shape)).encode() + batch.cpu().contiguous().numpy().tobytes())
-    for name, module in named.items():
-        for key, value in module.state_dict().items():
-            digest.update(f"{name}.{key}{tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    for generator in generators:
-        digest.update(generator.get_state().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _save(path: Path, fingerprint: str, state: dict, step: int, history: dict, device: torch.device) -> None:
-    """Write a checkpoint beside its place and move it there in one go, so that a kill never leaves half a file."""
-    content = {
-        "fingerprint": fingerprint,
-        "step": step,
-        "history": history,
-        "modules": {name: module.state_dict() for name, module in state["modules"].items()},
-        "optimiser": state["optimiser"].state_dict(),
-        "generators": [generator.get_state() for generator in state["generators"]],
-        "scaler": state["scaler"].state_dict() if state["scaler"] else {},
-        "global": torch.get_rng_state(),
-        "global_device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _load(path: Path, fingerprint: str, state: dict, device: torch.device) -> tuple[int, dict[str, list[float]]]:
-    """Put a checkpoint's contents into `state`; returns the number of steps done and the history."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        known = content["fingerprint"]
-    except Exception as error:
-        reason = type(error).__name__
-        raise ValueError(f"checkpoint {path} cannot be read ({reason}); delete it to train anew") from None
-    if known != fingerprint:
-        raise ValueError(
-            f"checkpoint {path} belongs to another configuration (settings, data, seed or start weights); "
-            "delete it or choose another file"
-        )
-    for name, module in state["modules"].items():
-        module.load_state_dict(content["modules"][name])
-    state["optimiser"].load_state_dict(content["optimiser"])
-    for generator, saved in zip(state["generators"], content["generators"], strict=True):
-        generator.set_state(saved)
-    if state["scaler"]:
-        state["scaler"].load_state_dict(content["scaler"])
-    torch.set_rng_state(content["global"])
-    if content["global_device"] is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(content["global_device"], device)
-    return content["step"], content["history"]

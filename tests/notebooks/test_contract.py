@@ -65,7 +65,7 @@ def test_committed_without_outputs_and_comfortable_to_read(paper):
         if cell["cell_type"] == "code":
             assert cell["outputs"] == [] and cell["execution_count"] is None
             assert len(text(cell).splitlines()) <= 40, text(cell)[:80]
-    assert 25 <= len(cells(paper)) <= 75
+    assert 25 <= len(cells(paper)) <= 90
 
 
 @pytest.mark.parametrize("paper", CHAPTERS)

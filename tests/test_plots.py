@@ -1,0 +1,92 @@
+"""Figures: one look, honest intervals, a slider that works without a kernel."""
+
+import json
+import math
+import re
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas
+import pytest
+import torch
+
+from nearfar import plots
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def rows(seeds=3):
+    return pandas.DataFrame(
+        [
+            {"metric": "m", "method": method, "size": n, "seed": s, "value": base + n / 1000 + s / 100}
+            for method, base in (("ours", 0.5), ("theirs", 0.4))
+            for n in (100, 1000)
+            for s in range(seeds)
+        ]
+    )
+
+
+def test_mean_interval_is_students():
+    mean, half = plots.mean_interval([1.0, 2.0, 3.0])
+    assert mean == pytest.approx(2) and half == pytest.approx(4.302652729911275 / math.sqrt(3))
+    assert math.isnan(plots.mean_interval([1.0])[1])
+
+
+def test_scaling_curve_draws_means_and_names_the_interval():
+    ax = plots.scaling_curve(rows(), "m", {"ours": "method", "theirs": "baseline"})
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert lines["ours"].get_ydata().tolist() == pytest.approx([0.61, 1.51])
+    assert lines["ours"].get_color() == plots.colour("method") != lines["theirs"].get_color()
+    assert "95 % interval over 3 seeds" in ax.get_xlabel() and ax.get_xscale() == "log"
+    assert "one seed" in plots.scaling_curve(rows(1), "m", {"ours": "method"}).get_xlabel()
+
+
+def test_scaling_curve_and_colour_name_what_is_missing():
+    with pytest.raises(ValueError, match="no 'm' of 'others'"):
+        plots.scaling_curve(rows(), "m", {"others": "method"})
+    with pytest.raises(ValueError, match="role must be one of"):
+        plots.colour("winner")
+
+
+def test_views_grid_and_embedding():
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    figure = plots.views_grid([images, images[:2].float() / 255], labels=["one", "two"], columns=list("abcd"))
+    assert len(figure.axes) == 8
+    z, labels = torch.randn(30, 5), torch.arange(30) % 3
+    ax = plots.embedding(z, labels, classes=["x", "y", "w"])
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["x", "y", "w"]
+
+
+def test_static_frames_hold_one_image_per_value(monkeypatch):
+    monkeypatch.setenv("NEARFAR_STATIC", "1")
+
+    def draw(value):
+        figure, ax = plt.subplots(figsize=(1, 1))
+        ax.plot([0, value])
+        return figure
+
+    page = plots.frames(draw, [0.1, 1, "<b>"], label="ε & more", alt="a line", start=1).data
+    assert page.count("<img") == 3 and page.count("display:none") == 2
+    assert 'max="2" value="1"' in page and "&lt;b&gt;" in page and "<b>" not in page
+    names = (
+        re.search(r'data-names="([^"]*)"', page)
+        .group(1)
+        .replace("&quot;", '"')
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+    )
+    assert json.loads(names) == ["0.1", "1", "<b>"]
+    with pytest.raises(ValueError, match="position of a frame"):
+        plots.frames(draw, [1], label="x", alt="y", start=3)
+
+
+def test_live_frames_are_a_widget(monkeypatch):
+    monkeypatch.delenv("NEARFAR_STATIC", raising=False)
+    widget = plots.frames(lambda value: plt.figure(), [1, 2, 3], label="n", alt="nothing", start=2)
+    assert widget.children[0].value == 3

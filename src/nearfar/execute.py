@@ -79,9 +79,16 @@ def execute(notebook: Path, output: Path, parameters: dict, *, results: Path, pr
     for leftover in output.parent.glob(f".{output.stem}.*.ipynb"):  # of runs that were killed
         if not Path(f"/proc/{leftover.name.split('.')[-2]}").exists():
             leftover.unlink(missing_ok=True)
+    threads = os.environ.get("OMP_NUM_THREADS") or os.environ.get("NEARFAR_THREADS") or "1"
+    settings = {
+        "NEARFAR_RESULTS": results,
+        "NEARFAR_STATIC": "1",
+        "NEARFAR_ROOT": papers.root(),
+        "OMP_NUM_THREADS": threads,
+    }
     try:
         with (
-            _environment(NEARFAR_RESULTS=str(results), NEARFAR_STATIC="1", NEARFAR_ROOT=str(papers.root())),
+            _environment(**{name: str(value) for name, value in settings.items()}),
             contextlib.redirect_stdout(io.StringIO()),
         ):
             papermill.execute_notebook(

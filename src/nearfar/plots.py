@@ -202,8 +202,9 @@ def frames(draw, values, label: str, alt: str, start: int = 0):
         f"const n=+this.value;document.querySelectorAll('img.{key}').forEach((e,i)=>e.style.display=i===n?'':'none');"
         f"document.getElementById('{key}').value=JSON.parse(this.dataset.names)[n]"
     )
+    shown = html.escape(str(values[start]))
     return HTML(
-        f'<div class="nf-frames"><label>{html.escape(label)}: <output id="{key}">{html.escape(str(values[start]))}</output><br>'
+        f'<div class="nf-frames"><label>{html.escape(label)}: <output id="{key}">{shown}</output><br>'
         f'<input type="range" min="0" max="{len(values) - 1}" value="{start}" step="1" data-names="{names}" '
         f'style="width:min(26rem,100%)" oninput="{script}"></label><div>{images}</div></div>'
     )

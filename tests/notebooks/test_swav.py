@@ -101,7 +101,8 @@ def test_codes_carry_no_gradient_and_are_equivariant(scores):
 
 def test_hard_and_unbalanced_codes(scores):
     hard = swav.hard_codes(swav.codes(scores))
-    assert torch.equal(hard.sum(dim=1), torch.ones(12, dtype=torch.float64)) and set(hard.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(hard.sum(dim=1), torch.ones(12, dtype=torch.float64))
+    assert set(hard.unique().tolist()) == {0.0, 1.0}
     same = torch.zeros(6, 3, dtype=torch.float64)
     same[:, 0] = 1.0
     assert torch.allclose(swav.codes(same, iterations=50), torch.full((6, 3), 1 / 3, dtype=torch.float64))
@@ -134,9 +135,8 @@ def test_prototypes_are_normalised_per_column():
 
 
 def test_gradients(scores):
-    q = [swav.codes(scores), swav.codes(scores.roll(2, 0))]
-    leaves = [scores[:4].clone().requires_grad_(), scores[4:8].clone().requires_grad_(), scores[8:].clone().requires_grad_()]
-    q = [code[:4] for code in q]
+    q = [swav.codes(scores)[:4], swav.codes(scores.roll(2, 0))[:4]]
+    leaves = [part.clone().requires_grad_() for part in scores.split(4)]
     assert torch.autograd.gradcheck(lambda *s: swav.multi_crop_loss(list(s), q), leaves)
 
 

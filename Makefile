@@ -20,11 +20,11 @@ book: $(READY)
 	@$(BIN)/nearfar book --tier $(TIER) --jobs $(JOBS) --device $(DEVICE)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 	@$(BIN)/nearfar book --execute-only --jobs $(JOBS) --device cpu
 	@NEARFAR_RESULTS=$(CURDIR)/_build/second NEARFAR_STATIC=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval-lax \
 	  -n $(JOBS) --dist loadscope _build/runs/smoke
-	@$(BIN)/python -m pytest tests/after_runs
+	@$(BIN)/python -m pytest -o addopts=-ra tests/after_runs
 
 lint: $(READY)
 	@$(BIN)/ruff check .

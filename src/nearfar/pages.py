@@ -16,11 +16,11 @@ def colab_link(paper: papers.Paper) -> str:
 
 
 def highest(records: list[dict]) -> dict[str, list[dict]]:
-    """For every slug the records of the highest tier that has any."""
+    """For every slug the records of the highest tier that has any, in reading order."""
     best: dict[str, list[dict]] = {}
     for (slug, _), mine in results.groups(records).items():
         best[slug] = mine  # groups come in the order of tiers
-    return best
+    return {slug: best[slug] for slug in papers.slugs() if slug in best}
 
 
 def authors_line(paper: papers.Paper) -> str:
@@ -124,7 +124,7 @@ def forest_figure(records: list[dict], path: Path) -> None:
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    ax.set_xlabel("data multiplier (dot: value, line: 95 % interval, arrow: bound only)")
+    ax.set_xlabel("data multiplier (line: 95 % interval; arrow: bound only)")
     figure.savefig(path)
     plt.close(figure)
 
@@ -159,13 +159,13 @@ def results_page(records: list[dict], problems: list[str]) -> str:
                 tier,
                 _cell(chosen["metric"]),
                 rivals,
-                f"{found[1]} {found[1].note}".strip(),
+                "; ".join(filter(None, [str(found[1]), found[1].note])),
                 f"{_seeds(mine)}{stale}",
             ]
             lines.append(f"| {' | '.join(row)} |")
     lines += ["", "## Claims ledger", "",
               "A claim that fails is a result; *not tested* means that this tier cannot test it.", ""]  # fmt: skip
-    for slug in dict.fromkeys(slug for slug, _ in grouped):
+    for slug in highest(records):
         lines += [f"### {slug}", "", "| claim | tier | verdict | evidence (first seed) |", "|---|---|---|---|"]
         for tier in notebooks.TIERS:
             for claim in results.verdicts(grouped.get((slug, tier), [])):

@@ -67,7 +67,7 @@ def test_loss_equals_a_loop(s, tau):
 
 def test_loss_by_hand():
     one = torch.ones(1, dtype=torch.float64)
-    assert close(m.contrastive_loss(one, one[:, None], 0.5), [math.log(2)])                 # a tie of two
+    assert close(m.contrastive_loss(one, one[:, None], 0.5), [math.log(2)])  # a tie of two
     assert close(m.contrastive_loss(0 * one, torch.zeros(1, 3).double(), 0.1), [math.log(4)])
     assert close(m.contrastive_loss(one, 0 * one[:, None], 0.5), [math.log(1 + math.exp(-2))])
 
@@ -108,7 +108,7 @@ def test_gradients_equal_autograd_and_balance(s, tau):
     pull, push = torch.autograd.grad(m.contrastive_loss(s_pos, s_neg, tau).sum(), (s_pos, s_neg))
     formula = m.gradients(*s, tau)
     assert close(formula[0], pull, 1e-9) and close(formula[1], push, 1e-9)
-    assert torch.allclose(-formula[0], formula[1].sum(dim=1), rtol=1e-12, atol=0)           # pull = sum of pushes
+    assert torch.allclose(-formula[0], formula[1].sum(dim=1), rtol=1e-12, atol=0)  # pull = sum of pushes
     assert torch.allclose(-pull, push.sum(dim=1), rtol=1e-5, atol=1e-12)
 
 
@@ -124,7 +124,7 @@ def test_relative_penalty_is_push_over_pull(s, tau):
     pull, push = m.gradients(*s, tau)
     r = m.relative_penalty(s[1], tau)
     assert close(r.sum(dim=1), torch.ones(6)) and torch.allclose(r * -pull[:, None], push, rtol=1e-9, atol=1e-300)
-    assert torch.equal(r.argsort(dim=1), s[1].argsort(dim=1))                               # harder is pushed harder
+    assert torch.equal(r.argsort(dim=1), s[1].argsort(dim=1))  # harder is pushed harder
 
 
 def test_relative_penalty_by_hand():
@@ -238,7 +238,7 @@ def test_uniformity_equals_a_loop_and_the_shared_one(z, t):
 
 
 def test_uniformity_and_tolerance_by_hand():
-    z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)            # squares 4, 2, 2
+    z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)  # squares 4, 2, 2
     assert math.isclose(float(m.uniformity_loss(z, 2.0)), math.log((math.exp(-8) + 2 * math.exp(-4)) / 3))
     assert float(m.tolerance(z, torch.tensor([0, 0, 1]))) == -1.0
     assert float(m.tolerance(z, torch.tensor([0, 1, 0]))) == 0.0
@@ -249,7 +249,7 @@ def test_tolerance_equals_a_loop_and_ignores_an_image_with_itself(z):
     products = [sum(a * b for a, b in zip(z[i].tolist(), z[j].tolist(), strict=True))
                 for i in range(12) for j in range(12) if i != j and labels[i] == labels[j]]  # fmt: skip
     assert math.isclose(float(m.tolerance(z, labels)), sum(products) / len(products), rel_tol=1e-12)
-    assert float(m.tolerance(z[:1].expand(4, -1), torch.zeros(4))) == pytest.approx(1.0)    # all alike
+    assert float(m.tolerance(z[:1].expand(4, -1), torch.zeros(4))) == pytest.approx(1.0)  # all alike
 
 
 def test_measures_do_not_change_under_rotation_and_order(z, generator):

@@ -34,6 +34,7 @@ def loop_loss(v, y, y_hat, eta, omega, epsilon, tau, weighting, quirk, count_anc
     z = [[a / math.sqrt(sum(b * b for b in row)) for a in row] for row in v]
     M, total = len(v), 0.0
     for i in range(M):
+
         def similarity(j, i=i):
             return math.exp(sum(a * b for a, b in zip(z[i], z[j])) / tau)
 
@@ -217,8 +218,8 @@ def test_linear_weighting_with_epsilon_zero_has_no_negatives_and_no_nan(batch):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1), (torch.float16, 0.02)])
 def test_low_precision(batch, dtype, tolerance):
     v, y, y_hat, eta = batch
-    y, y_hat = y.round(), y_hat.round() + 0.25                # the same pairs in every precision
-    v = torch.cat([v[:7], v[:7] + 0.01 * v[7:]])              # nearly equal views: e^(1/0.07) > 65,504
+    y, y_hat = y.round(), y_hat.round() + 0.25  # the same pairs in every precision
+    v = torch.cat([v[:7], v[:7] + 0.01 * v[7:]])  # nearly equal views: e^(1/0.07) > 65,504
     found = m.conr_loss(*(tensor.to(dtype) for tensor in (v, y, y_hat, eta)))
     assert torch.isfinite(found) and math.isclose(found, m.conr_loss(v, y, y_hat, eta), rel_tol=tolerance)
 
@@ -241,12 +242,13 @@ def test_bad_input(batch, change, name):
 
 
 def test_runs_on_a_fake_gpu(batch, fake_cuda):
+    single, errors = [tensor.float() for tensor in batch], [torch.rand(9), torch.rand(9), torch.arange(9) % 3]
     for quirk in (False, True):
         with fake_cuda as fake:
-            loss = m.conr_loss(*(fake(tensor.float()) for tensor in batch), quirk=quirk)
+            loss = m.conr_loss(*map(fake, single), quirk=quirk)
             assert loss.device.type == "cuda" and loss.shape == () and loss.dtype == torch.float32
     with fake_cuda as fake:
-        error = m.shot_errors(fake(torch.rand(9)), fake(torch.rand(9)), fake(torch.arange(9) % 3))
+        error = m.shot_errors(*map(fake, errors))
         assert error["mae"].device.type == "cuda" and error["gm"].shape == (3,)
 
 
@@ -303,5 +305,5 @@ def test_shot_errors_by_hand():
     y, y_hat = double(10, 20, 30, 40, 50), double(11, 24, 30, 40.5, 58)
     found = m.shot_errors(y, y_hat, torch.tensor([0, 0, 1, 1, 2]), floor=1e-2)
     assert torch.allclose(found["mae"], double(2.5, 0.25, 8))
-    assert torch.allclose(found["gm"], double(2, math.sqrt(0.01 * 0.5), 8))   # a perfect prediction counts as the floor
+    assert torch.allclose(found["gm"], double(2, math.sqrt(0.01 * 0.5), 8))  # a perfect prediction counts as the floor
     assert torch.isnan(m.shot_errors(y, y_hat, torch.zeros(5, dtype=torch.long))["mae"][1:]).all()

@@ -51,10 +51,9 @@ rule chapter:
         gpu=GPUS,
     params:
         python=sys.executable,
-        device=DEVICE,
-    shell:
+    shell:  # the device is no parameter of the rule: `make book` takes what `make test` ran on the CPU
         "OMP_NUM_THREADS=1 {params.python} -m nearfar.cli run {wildcards.slug} --tier {wildcards.tier} "
-        "--seed {wildcards.seed} --device {params.device} --output {output.executed} --results _build/results "
+        "--seed {wildcards.seed} --device {DEVICE} --output {output.executed} --results _build/results "
         "> {log} 2>&1"
 
 

@@ -1,5 +1,5 @@
 # The one pipeline: notebook x tier x seed -> executed copy + record.  `nearfar book` and `nearfar sweep` call it.
-# A run depends on its own notebook and on the modules of src/nearfar that it reaches by imports, and on nothing else.
+# A run depends on its own notebook and on the definitions in src/nearfar that it uses, and on nothing else.
 import os
 import shutil
 import sys
@@ -23,7 +23,7 @@ def relative(path):
 def sources(wildcards):
     notebook = papers.notebook(wildcards.slug)
     shown = (papers.root() / "results").glob(f"*/{wildcards.slug}/seed-*.json")  # the page shows all recorded runs
-    return [relative(path) for path in (notebook, *notebooks.reached(notebook), *sorted(shown))]
+    return [relative(path) for path in (notebook, *sorted(shown))]
 
 
 wildcard_constraints:
@@ -51,6 +51,7 @@ rule chapter:
         gpu=GPUS,
     params:
         python=sys.executable,
+        code=lambda wildcards: notebooks.page_hash(papers.notebook(wildcards.slug)),
     shell:  # the device is no parameter of the rule: `make book` takes what `make test` ran on the CPU
         "OMP_NUM_THREADS=1 {params.python} -m nearfar.cli run {wildcards.slug} --tier {wildcards.tier} "
         "--seed {wildcards.seed} --device {DEVICE} --output {output.executed} --results _build/results "
@@ -60,7 +61,6 @@ rule chapter:
 rule page:
     input:
         "book/{name}.ipynb",
-        lambda wildcards: map(relative, notebooks.reached(papers.root() / f"book/{wildcards.name}.ipynb")),
     output:
         "_build/runs/pages/{name}.ipynb",
     log:
@@ -68,5 +68,6 @@ rule page:
     threads: 1
     params:
         python=sys.executable,
+        code=lambda wildcards: notebooks.page_hash(papers.root() / f"book/{wildcards.name}.ipynb"),
     shell:
         "OMP_NUM_THREADS=1 NEARFAR_STATIC=1 {params.python} -m papermill {input[0]} {output} --cwd book > {log} 2>&1"

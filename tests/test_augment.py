@@ -317,6 +317,15 @@ def test_views_take_recipes_in_turn():
     assert torch.equal(b[:, 0], b[:, 1]) and not torch.equal(b, a)
 
 
+def test_swav_multi_crop_by_name():
+    crops = recipe("swav-multicrop", 56, grey=0.0)(images(3, 3, 64), generator())
+    assert [tuple(c.shape[-2:]) for c in crops] == [(56, 56)] * 2 + [(24, 24)] * 6
+    by_hand = multi_crop(images(3, 3, 64), generator(), large=(2, 56, (0.14, 1)), small=(6, 24, (0.05, 0.14)), grey=0.0)
+    assert all(torch.equal(a, b) for a, b in zip(crops, by_hand, strict=True))
+    with pytest.raises(ValueError, match="scale: swav-multicrop has two areas"):
+        recipe("swav-multicrop", 56, scale=(0.1, 1))
+
+
 def test_multi_crop():
     crops = multi_crop(images(5), generator(), grey=0.0)
     assert [tuple(c.shape) for c in crops] == [(5, 3, 32, 32)] * 2 + [(5, 3, 16, 16)] * 4

@@ -5,14 +5,16 @@ import hashlib
 import json
 import linecache
 import types
-from functools import cache
 from pathlib import Path
 
-from nearfar import papers
+from nearfar import dependencies, papers
 from nearfar.errors import NearFarError
 
 TIERS = ("smoke", "small", "medium", "full")
-PRESENTATION = {"plots.py", "results.py"}  # modules that draw and tabulate, and cannot change a number
+NO_NUMBERS = {  # modules that cannot change a number of a run
+    "errors", "dependencies", "papers", "notebooks", "run", "plots", "results",
+    "data.archives", "data.cache", "data.loading", "data.sources", "data.ubyte",
+}  # fmt: skip
 
 
 def code_cells(path: Path) -> list[tuple[int, str, list[str]]]:
@@ -67,68 +69,30 @@ def parameters(path: Path) -> dict:
     }
 
 
-def _module_file(dotted: str) -> Path | None:
-    base = Path(__file__).resolve().parent.parent.joinpath(*dotted.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _imports(source: str, label: str, package: str = "nearfar") -> set[str]:
-    """Dotted names of the modules of `nearfar` that a piece of code names, by import or as `nearfar.<module>`."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError as problem:
-        raise NearFarError(f"{label} is not valid Python: {problem.msg} (line {problem.lineno}).") from problem
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            prefix = node.module or ""
-            if node.level:
-                above = package.split(".")
-                prefix = ".".join([*above[: len(above) - node.level + 1], *([node.module] if node.module else [])])
-            found |= {prefix} | {f"{prefix}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "nearfar":
-            found.add({"start": "nearfar.run", "method": "nearfar.notebooks"}.get(node.attr, f"nearfar.{node.attr}"))
-    return {name for name in found if name.split(".")[0] == "nearfar" and _module_file(name)}
-
-
-@cache
-def _module_imports(name: str) -> frozenset[str]:
-    path = _module_file(name)
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return frozenset(_imports(path.read_text(encoding="utf-8"), str(path), package))
-
-
-def reached(path: Path) -> list[Path]:
-    """Files of `src/nearfar` that a notebook reaches by imports, direct or not, sorted."""
+def _definitions(path: Path) -> dict[str, dict[str, str]]:
     code = "\n".join(_python(source) for _, source, _ in code_cells(path))
-    todo, seen = _imports(code, str(path)), {"nearfar"}
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo |= _module_imports(name)
-    return sorted(_module_file(name) for name in seen)
+    return dependencies.definitions(code, str(path))
+
+
+def page_hash(path: Path) -> str:
+    """SHA-256 of everything in `nearfar` that a notebook's page depends on, drawing included; not of the notebook."""
+    return hashlib.sha256(json.dumps(_definitions(path), sort_keys=True).encode()).hexdigest()
 
 
 def code_hash(slug: str) -> str:
-    """SHA-256 of the code that decides a run's numbers: the notebook's cells and the modules it reaches.
+    """SHA-256 of the code that decides a run's numbers: the notebook's cells and the definitions they depend on.
 
-    The parameters cell does not count (its values stand in the record), nor do modules that only show numbers.
+    The parameters cell does not count (its values stand in the record), nor does code that only reads data (their
+    identity stands in the record), keeps the books, or shows numbers; nor do comments and docstrings of `nearfar`.
     """
     path = papers.notebook(slug)
-    digest = hashlib.sha256()
-    for _, source, tags in code_cells(path):
-        if "parameters" not in tags:
-            digest.update(source.encode() + b"\0")
-    for file in reached(path):
-        if file.name not in PRESENTATION:
-            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+    cells = [source for _, source, tags in code_cells(path) if "parameters" not in tags]
+    counted = {
+        module: texts
+        for module, texts in _definitions(path).items()
+        if module.removeprefix("nearfar.") not in NO_NUMBERS
+    }
+    return hashlib.sha256(json.dumps([cells, counted], sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(code: str, identities) -> str:

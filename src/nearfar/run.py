@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 import resource
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearfar import notebooks, papers
+from nearfar import notebooks, papers, randomness
 from nearfar.errors import NearFarError, nearest
 
 if TYPE_CHECKING:  # torch is imported where it is used: the command line starts kernels without paying for it
@@ -125,10 +124,7 @@ class Run:
 
     def generator(self, stream: int = 0) -> "torch.Generator":
         """A fresh CPU generator: the same seed and `stream` always give the same numbers, other streams others."""
-        import torch
-
-        state = random.Random(f"{self.seed}/{stream}").getrandbits(63)
-        return torch.Generator().manual_seed(state)
+        return randomness.generator(self.seed, stream)
 
     def uses(self, *datasets) -> None:
         """Notes the name and identity of each `ArrayDataset` in the record."""
@@ -248,10 +244,7 @@ def start(slug: str, tier: str, seed: int, device: str = "auto") -> Run:
     if not threads.isdigit() or int(threads) < 1:
         raise NearFarError(f"NEARFAR_THREADS must be a whole number of at least 1, got {threads!r}.")
     torch.set_num_threads(int(threads))  # one thread: the same seed then gives the same bits on every CPU run
-    random.seed(seed)
-    torch.manual_seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed)
+    randomness.seed_everything(seed)
     if chosen.type == "cuda":
         torch.cuda.reset_peak_memory_stats(chosen)
     return Run(slug, tier, seed, chosen)

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 from nearfar import checkpoints
 from nearfar.augment import to_float
 
-OPTIMISERS: dict[str, Callable] = {
-    "adamw": lambda parameters, lr, decay, momentum: torch.optim.AdamW(parameters, lr, weight_decay=decay),
-    "adam": lambda parameters, lr, decay, momentum: torch.optim.Adam(parameters, lr, weight_decay=decay),
-    "sgd": lambda parameters, lr, decay, momentum: torch.optim.SGD(parameters, lr, momentum, weight_decay=decay),
+OPTIMISERS: dict[str, Callable] = {  # fused: one pass over all weights; small networks train up to a fifth faster
+    "adamw": lambda weights, lr, decay, momentum, fused: torch.optim.AdamW(
+        weights, lr, weight_decay=decay, fused=fused
+    ),
+    "adam": lambda weights, lr, decay, momentum, fused: torch.optim.Adam(weights, lr, weight_decay=decay, fused=fused),
+    "sgd": lambda weights, lr, decay, momentum, fused: torch.optim.SGD(
+        weights, lr, momentum, weight_decay=decay, fused=fused
+    ),
 }
 SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of steps done after the warm-up
     "constant": lambda share: 1.0,
@@ -95,11 +99,13 @@ def fit(
     if not parameters:
         raise ValueError("modules: nothing to train, no parameter requires a gradient")
     if isinstance(optimiser, str):
-        torch_optimiser = OPTIMISERS[optimiser](parameters, lr, weight_decay, momentum)
+        fused = device.type in ("cpu", "cuda")
+        torch_optimiser = OPTIMISERS[optimiser](parameters, lr, weight_decay, momentum, fused)
     else:
         torch_optimiser = optimiser(parameters)
     rates = [group["lr"] for group in torch_optimiser.param_groups]
-    prepared = accelerator.prepare_optimizer(torch_optimiser)
+    # accelerate's wrapper is for the loss scaling of fp16; it looks for optional packages at every step
+    scaled = accelerator.prepare_optimizer(torch_optimiser) if accelerator.scaler else torch_optimiser
     steps, shape = len(batches), SCHEDULES[schedule]
 
     history: dict[str, list[float]] = {}
@@ -134,7 +140,7 @@ def fit(
             accelerator.backward(loss)
             if accelerator.num_processes > 1:
                 _average_gradients(parameters, accelerator)
-            prepared.step()
+            scaled.step()
             if after is not None:
                 after(number)
             due = path is not None and time.monotonic() - saved >= checkpoint_seconds

@@ -137,15 +137,27 @@ def random_crop(
     Raises ValueError for bad images, or a padding that is not smaller than the image.
     """
     images = check_images(images)
-    n, _, height, width = images.shape
+    n, channels, height, width = images.shape
     padding = height // 8 if padding is None else padding
     if not 0 <= padding < min(height, width):
         raise ValueError(f"padding must be at least 0 and below {min(height, width)}, got {padding}")
-    padded = torch.nn.functional.pad(images, (padding,) * 4, mode="reflect") if padding else images
-    corner = torch.randint(2 * padding + 1, (n, 2), generator=generator, device=generator.device)
-    boxes = torch.cat([corner, torch.tensor([[height, width]], device=corner.device).expand(n, 2)], dim=1)
-    flips = chosen(n, flip, images, generator) if flip else None
-    return _resample(padded, boxes, size, flips)
+    corner = torch.randint(2 * padding + 1, (n, 2), generator=generator, device=generator.device).to(images.device)
+    row = corner[:, :1] - padding + torch.arange(height, device=images.device)  # (N, H): where each row comes from
+    column = torch.arange(width, device=images.device).expand(n, width)
+    if flip:
+        column = torch.where(chosen(n, flip, images, generator).view(n, 1), width - 1 - column, column)
+    column = column + corner[:, 1:] - padding  # (N, W)
+    row, column = _mirrored(row, height), _mirrored(column, width)
+    pixel = (row[:, :, None] * width + column[:, None, :]).view(n, 1, height * width)
+    shifted = images.flatten(2).gather(2, pixel.expand(n, channels, -1)).view_as(images)
+    if size == height == width:
+        return shifted
+    return _resample(shifted, pixel.new_tensor([0, 0, height, width]).expand(n, 4), size, None)
+
+
+def _mirrored(index: Tensor, extent: int) -> Tensor:
+    """Indices less than `extent` outside 0 … extent − 1, reflected about the first and the last pixel."""
+    return extent - 1 - (extent - 1 - index.abs()).abs()
 
 
 # ---------------------------------------------------------------------------------------------- others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -43,23 +44,34 @@ _RECIPES: dict[str, Callable[[int], dict]] = {
 }
 
 
+_MULTI_CROP = "swav-multicrop"
+
+
 def recipe(name: str, size: int, **overrides) -> Recipe:
     """A function (images, generator) -> views (N, C, size, size) in [0, 1], one random draw per image.
 
-    name: "simclr", "moco-v2", "byol" (first view; "byol-prime" is the second), or "weak" (shift by up to an eighth,
-    mirrored at the edges, and flip).  Order: crop and flip, colour jitter, greyscale, blur, solarise, cutout.
+    name: "simclr", "moco-v2", "byol" (first view; "byol-prime" is the second), "weak" (shift by up to an eighth,
+    mirrored at the edges, and flip), or "swav-multicrop": `multi_crop` with the paper's counts and areas, two large
+    crops and six small ones of 96/224 of their side, whose function gives the list of crops.
+    Order: crop and flip, colour jitter, greyscale, blur, solarise, cutout.
     overrides: scale (None: no resized crop but a shift by `padding`), ratio, padding, flip (probability), jitter
     (probability), brightness, contrast, saturation, hue, grey (probability), blur (probability), sigma, kernel_size,
     solarise (probability), cutout (pixels).  Raises ValueError for an unknown name or override, nearest suggested.
     """
-    if name not in _RECIPES:
-        raise ValueError(f"name: no recipe {name!r}; there are {', '.join(_RECIPES)}.{nearest(name, _RECIPES)}")
+    names = (*_RECIPES, _MULTI_CROP)
+    if name not in names:
+        raise ValueError(f"name: no recipe {name!r}; there are {', '.join(names)}.{nearest(name, names)}")
     for key in overrides:
         if key not in _DEFAULTS:
             known = ", ".join(_DEFAULTS)
             raise ValueError(f"overrides: recipes have no {key!r}, but {known}.{nearest(key, _DEFAULTS)}")
     if size < 1:
         raise ValueError(f"size must be at least one pixel, got {size}")
+    if name == _MULTI_CROP:
+        if "scale" in overrides:
+            raise ValueError(f"scale: {name} has two areas of its own; call multi_crop with large and small instead")
+        large, small = (2, size, (0.14, 1.0)), (6, max(1, round(size * 96 / 224)), (0.05, 0.14))
+        return partial(multi_crop, large=large, small=small, **overrides)
     o = {**_DEFAULTS, **_RECIPES[name](size), **overrides}
 
     def view(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -92,7 +104,8 @@ def views(
 ) -> list[Tensor]:
     """`count` independent random views of a batch, each (N, C, size, size).
 
-    recipe: a function from `recipe(…)`, or a sequence of them, taken in turn (for BYOL's two different views).
+    recipe: a function from `recipe(…)`, or a sequence of them, taken in turn (for BYOL's two different views); one
+    that makes several crops by itself ("swav-multicrop") is called directly.
     Raises ValueError without a generator, for count < 1, or bad images.
     """
     if generator is None:

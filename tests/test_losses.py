@@ -1,12 +1,36 @@
 import math
+import weakref
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from nearfar import losses
-from nearfar.losses import focal, info_nce, nt_xent, prototype_cross_entropy, sinkhorn_codes, supcon
+from nearfar import blocks, losses
+from nearfar.losses import (
+    focal,
+    gather,
+    info_nce,
+    nt_xent,
+    prototype_cross_entropy,
+    prototype_nce,
+    sinkhorn_codes,
+    supcon,
+)
 
 DOUBLE = dict(dtype=torch.float64)
+
+
+def in_blocks_of(scores, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", {"cpu": scores, "cuda": scores})
+
+
+@pytest.fixture(autouse=True, params=[2**40, 7], ids=["plain", "blocks"])
+def blocking(request, monkeypatch):
+    """Every test here runs with the plain formulas, and in blocks of seven scores, which leave odd remainders."""
+    in_blocks_of(request.param, monkeypatch)
+    return request.param
 
 
 def features(*shape, seed=0, dtype=torch.float64):
@@ -66,6 +90,15 @@ def test_supcon_is_its_formula(form):
     assert supcon(z, labels, t, form=form, reduction="none").tolist() == pytest.approx(expected, abs=1e-12)
     with_positive = [e for e, label in zip(expected, labels.tolist(), strict=True) if label in (0, 1)]
     assert float(supcon(z, labels, t, form=form)) == pytest.approx(sum(with_positive) / 5, abs=1e-12)
+
+
+def test_prototype_nce_is_its_formula():
+    z, prototypes, labels, t = features(6, 3), features(5, 3, seed=1), torch.tensor([0, 4, 2, 2, 3, 0]), 0.2
+    expected = []
+    for i, y in enumerate(labels.tolist()):
+        terms = [math.exp(cosine(z[i], prototypes[k]) / t) for k in range(5)]
+        expected.append(-math.log(terms[y] / sum(terms)))
+    assert prototype_nce(z, prototypes, labels, t, reduction="none").tolist() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 7])
@@ -129,6 +162,9 @@ def test_identities():
     # negatives given as "the other keys", query by query
     others = torch.stack([torch.cat([b[:i], b[i + 1 :]]) for i in range(6)])
     torch.testing.assert_close(info_nce(a, b, others, 0.2), info_nce(a, b, temperature=0.2))
+    # prototypes that are the keys
+    torch.testing.assert_close(prototype_nce(a, b, torch.arange(6), 0.2), info_nce(a, b, temperature=0.2))
+    assert prototype_nce(a, b[:1], torch.zeros(6, dtype=torch.long)) == 0  # one prototype: nothing to tell apart
     # Jensen: L_in ≤ L_out
     y = torch.tensor([0, 0, 0, 1, 1, 1])
     assert (supcon(a, y, form="in", reduction="none") <= supcon(a, y, reduction="none") + 1e-12).all()
@@ -168,6 +204,7 @@ def test_reductions():
         lambda r: supcon(a, y, reduction=r),
         lambda r: focal(a, y, reduction=r),
         lambda r: prototype_cross_entropy(a, b.softmax(1), reduction=r),
+        lambda r: prototype_nce(a, b, y, reduction=r),
     ):
         torch.testing.assert_close(loss("none").mean(), loss("mean"))
         torch.testing.assert_close(loss("none").sum(), loss("sum"))
@@ -180,11 +217,16 @@ def test_gradients():
     a, b = features(4, 3).requires_grad_(), features(4, 3, seed=1).requires_grad_()
     negatives, y = features(5, 3, seed=2).requires_grad_(), torch.tensor([0, 0, 1, 2])
     check = torch.autograd.gradcheck
-    assert check(lambda a, b: info_nce(a, b, temperature=0.5), (a, b))
-    assert check(lambda a, b, n: info_nce(a, b, n, 0.5), (a, b, negatives))
-    assert check(lambda a, b: nt_xent(a, b, 0.5), (a, b))
-    assert check(lambda a: supcon(a, y, 0.5), (a,))
-    assert check(lambda a: supcon(a, y, 0.5, form="in"), (a,))
+    for normalise in (True, False):  # scores with and without a bound
+        options = dict(normalise=normalise, reduction="none")
+        assert check(lambda a, b: info_nce(a, b, temperature=0.5, **options), (a, b))  # noqa: B023 - called at once
+        assert check(lambda a, b, n: info_nce(a, b, n, 0.5, **options), (a, b, negatives))  # noqa: B023
+        assert check(lambda a, b: nt_xent(a, b, 0.5, **options), (a, b))  # noqa: B023
+        assert check(lambda a: supcon(a, y, 0.5, **options), (a,))  # noqa: B023
+        assert check(lambda a: supcon(a, y, 0.5, form="in", **options), (a,))  # noqa: B023
+        assert check(lambda a, n: prototype_nce(a, n, y, 0.5, **options), (a, negatives))  # noqa: B023
+    assert check(lambda b: info_nce(a.detach(), b, temperature=0.5), (b,))  # one side only
+    assert check(lambda b, t: nt_xent(a, b, t), (b, torch.tensor(0.5, **DOUBLE, requires_grad=True)))  # a learned τ
     assert check(lambda a, b: prototype_cross_entropy(a, b.softmax(1), 0.5), (a, b))
     assert check(lambda a: focal(a, y, 1.5), (a,))
 
@@ -203,19 +245,36 @@ def test_supcon_without_positives_is_zero_and_differentiable():
         assert loss.item() == 0 and not z.grad.any()
 
 
-@pytest.mark.parametrize("name", ["info_nce", "nt_xent", "supcon", "prototype", "focal"])
-def test_half_precision_and_autocast(name):
+def test_blocks_say_that_they_differentiate_once(blocking):
+    a, b = features(4, 3).requires_grad_(), features(4, 3, seed=1)
+    for loss in (nt_xent(a, b), info_nce(a, b)):
+        (slope,) = torch.autograd.grad(loss, a, create_graph=True)
+        if blocking > 16:
+            slope.sum().backward()
+        else:
+            with pytest.raises(RuntimeError, match="once_differentiable"):
+                slope.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent", "supcon", "prototype", "prototype_nce", "focal"])
+def test_half_precision_and_autocast(name, blocking):
     a, b, y = features(32, 16, dtype=torch.float32), features(32, 16, seed=1, dtype=torch.float32), torch.arange(32) % 4
     loss = {
         "info_nce": lambda a, b: info_nce(a, b),
         "nt_xent": lambda a, b: nt_xent(a, b),
         "supcon": lambda a, b: supcon(a, y),
         "focal": lambda a, b: focal(a, y),
+        "prototype_nce": lambda a, b: prototype_nce(a, b, y),
         "prototype": lambda a, b: prototype_cross_entropy(a, sinkhorn_codes(b.tanh())),
     }[name]
     exact = loss(a, b)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(loss(a, b), exact)  # autocast does not reach inside
+        torch.testing.assert_close(loss(a, b), exact)  # autocast does not reach inside,
+        inside, outside = a.clone().requires_grad_(), a.clone().requires_grad_()
+        loss(inside, b).backward()  # in blocks not into the backward pass either
+    loss(outside, b).backward()
+    if blocking == 7:
+        torch.testing.assert_close(inside.grad, outside.grad)
     half = loss(a.bfloat16(), b.bfloat16())
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, exact, rtol=2e-2, atol=2e-2)
@@ -224,9 +283,139 @@ def test_half_precision_and_autocast(name):
 
 def test_small_temperature_does_not_overflow():
     a, b = features(8, 4, dtype=torch.float32), features(8, 4, seed=1, dtype=torch.float32)
-    for value in (info_nce(a, b, temperature=1e-3), nt_xent(a, b, 1e-3), supcon(a, torch.arange(8) % 2, 1e-3)):
+    for value in (
+        info_nce(a, b, temperature=1e-3),
+        nt_xent(a, b, 1e-3),
+        supcon(a, torch.arange(8) % 2, 1e-3),
+        prototype_nce(a, b, torch.arange(8), 1e-3),
+    ):
         assert torch.isfinite(value)
     assert torch.isfinite(sinkhorn_codes(a, epsilon=1e-3)).all()
+
+
+# ------------------------------------------------------------------------------------- large batches
+def log_softmax_of(scores, left_out):
+    return scores - scores.masked_fill(left_out, -torch.inf).logsumexp(dim=1, keepdim=True)
+
+
+NAIVE = {  # every pair at once, with features as they come
+    "info_nce": lambda a, b, y, t: -log_softmax_of(a @ b.T / t, torch.zeros(len(a), len(a)).bool()).diagonal(),
+    "negatives": lambda a, b, y, t: (
+        -torch.cat([(a * b).sum(1, keepdim=True), a @ b.flip(0).T], 1).div(t).log_softmax(1)[:, 0]
+    ),
+    "nt_xent": lambda a, b, y, t: (
+        -log_softmax_of(torch.cat([a, b]) @ torch.cat([a, b]).T / t, torch.eye(2 * len(a)).bool())
+        .roll(len(a), 1)
+        .diagonal()
+    ),
+    "out": lambda a, b, y, t: naive_supcon(a, y, t, "out"),
+    "in": lambda a, b, y, t: naive_supcon(a, y, t, "in"),
+    "prototype_nce": lambda a, b, y, t: torch.nn.functional.cross_entropy(a @ b[:51].T / t, y, reduction="none"),
+}
+OURS = {
+    "info_nce": lambda a, b, y, t, **options: info_nce(a, b, temperature=t, **options),
+    "negatives": lambda a, b, y, t, **options: info_nce(a, b, b.flip(0), t, **options),
+    "nt_xent": lambda a, b, y, t, **options: nt_xent(a, b, t, **options),
+    "out": lambda a, b, y, t, **options: supcon(a, y, t, **options),
+    "in": lambda a, b, y, t, **options: supcon(a, y, t, form="in", **options),
+    "prototype_nce": lambda a, b, y, t, **options: prototype_nce(a, b[:51], y, t, **options),
+}
+
+
+def naive_supcon(z, labels, t, form):
+    itself = torch.eye(len(z), dtype=torch.bool)
+    positive = (labels[:, None] == labels) & ~itself
+    log_p, count = log_softmax_of(z @ z.T / t, itself), positive.sum(dim=1)
+    kept = count > 0  # an anchor without positives contributes zero
+    if form == "out":
+        return -torch.where(positive, log_p, 0).sum(dim=1)[kept] / count[kept]
+    return count[kept].to(z).log() - log_p[kept].masked_fill(~positive[kept], -torch.inf).logsumexp(dim=1)
+
+
+def value_and_gradients(loss, a, b):
+    a, b = a.clone().requires_grad_(), b.clone().requires_grad_()
+    value = loss(a, b)
+    gradients = torch.autograd.grad(value, (a, b), allow_unused=True)
+    return value.detach(), torch.cat([g for g in gradients if g is not None])
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.3, 10.0])
+@pytest.mark.parametrize("name", OURS)
+def test_agrees_with_all_pairs_at_once(name, temperature, blocking, monkeypatch):
+    if blocking == 7:
+        in_blocks_of(4901, monkeypatch)  # of 70 × 70, and 20 left over
+    a, b = features(300, 24), features(300, 24, seed=1)
+    b = b + a  # views that resemble one another
+    a[7], b[40], a[290] = a[3], b[299], a[3]  # duplicates, within a block and across
+    labels = torch.arange(300) % 50
+    labels[17] = 50  # alone in its class
+
+    def naive(a, b):
+        return NAIVE[name](a, b, labels, temperature).mean()
+
+    def ours(a, b):
+        return OURS[name](a, b, labels, temperature, normalise=normalise)
+
+    def error(result, exact):
+        return max(float((x.double() - y).norm() / y.norm()) for x, y in zip(result, exact))
+
+    for normalise, scale in ((True, 1), (False, 1), (False, 30)):
+        unit = (lambda z: z / z.norm(dim=1, keepdim=True)) if normalise else (lambda z: z)
+        single = [scale * z.float() for z in (a, b)]
+        double = [z.double() for z in single]
+        exact = value_and_gradients(lambda a, b: naive(unit(a), unit(b)), *double)  # noqa: B023 - called at once
+        assert error(value_and_gradients(ours, *double), exact) < 1e-12
+        result = value_and_gradients(ours, *single)
+        assert all(x.dtype == torch.float32 for x in result)
+        assert error(result[:1], exact[:1]) < 1e-6
+        # scores are rounded, relative to their size, before their differences count
+        largest = max(float(unit(z).square().sum(dim=1).max()) for z in double) / temperature
+        assert error(result[1:], exact[1:]) < 1e-6 + torch.finfo(torch.float32).eps / 2 * largest
+
+
+class Held(TorchDispatchMode):
+    """The most bytes that tensors made inside the block held at any moment."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._hold(tensor.untyped_storage())
+        return result
+
+    def _hold(self, storage):
+        if (key := storage._cdata) in self.sizes:
+            return
+        self.sizes[key] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key):
+        self.now -= self.sizes.pop(key)
+
+
+def test_a_large_batch_is_never_held_as_pairs(blocking, monkeypatch):
+    in_blocks_of(2**16, monkeypatch)  # numbers in a block
+    a, b, y = features(1024, 16, dtype=torch.float32), features(1024, 16, seed=1, dtype=torch.float32), None
+    y = torch.arange(1024) % 64
+    for name, ours in OURS.items():
+        a.requires_grad_()
+        with Held() as held:
+            ours(a, b, y % 51, 0.5).backward()
+        assert 2**16 * 4 <= held.peak < 1024**2 * 4 / 2, name  # half of one matrix of pairs
+
+
+def test_nt_xent_of_two_thousand_pairs(monkeypatch):
+    monkeypatch.undo()  # the blocks that users get
+    a, b = features(2048, 32, dtype=torch.float32).requires_grad_(), features(2048, 32, seed=1, dtype=torch.float32)
+    with Held() as held:
+        nt_xent(a, b).backward()
+    assert held.peak < 4096**2 * 4 / 10  # of one matrix of pairs
 
 
 # ------------------------------------------------------------------------------------- on a fake CUDA device
@@ -241,12 +430,22 @@ def test_runs_on_cuda(fake_cuda):
             nt_xent(a, b),
             supcon(a, y),
             supcon(a, y, form="in"),
+            prototype_nce(a, b, y),
+            gather(a),
             sinkhorn_codes(a),
             prototype_cross_entropy(a, b),
             focal(a, y),
             focal(a, y, alpha=a[0].abs()),
         ]
         assert all(result.device.type == "cuda" for result in results)
+
+
+def test_slopes_need_no_values():
+    with FakeTensorMode():  # on the CPU: backward passes on CUDA need one
+        a, y = torch.empty(6, 4, requires_grad=True), torch.zeros(6, dtype=torch.long)
+        for loss in OURS.values():
+            (slope,) = torch.autograd.grad(loss(a, a.detach(), y, 0.5), a)
+            assert slope.shape == a.shape
 
 
 # ------------------------------------------------------------------------------------- bad input
@@ -260,6 +459,7 @@ def test_bad_input_is_named():
         (lambda: nt_xent(z, z, -1), "temperature"),
         (lambda: supcon(z, y, 0.0), "temperature"),
         (lambda: prototype_cross_entropy(z, z, 0.0), "temperature"),
+        (lambda: prototype_nce(z, z, y, 0.0), "temperature"),
         (lambda: sinkhorn_codes(z, 0.0), "epsilon"),
         (lambda: sinkhorn_codes(z, iterations=0), "iterations"),
         (lambda: focal(z, torch.zeros(4, dtype=torch.long), gamma=-1), "gamma"),
@@ -276,6 +476,12 @@ def test_bad_input_is_named():
         (lambda: supcon(z, y.double()), "labels"),
         (lambda: supcon(z, y, form="both"), "form"),
         (lambda: prototype_cross_entropy(z, z[:, :2]), "codes"),
+        (lambda: prototype_nce(z, z[:, :2], y), "same D"),
+        (lambda: prototype_nce(z, z, y[:3]), "labels"),
+        (lambda: prototype_nce(z, z[:2], y + 1), "labels must lie in 0 .. 1, got values from 1 to 2"),
+        (lambda: prototype_nce(z, broken, y), "prototypes holds NaN"),
+        (lambda: prototype_nce(empty, z, y), "z has an all-zero row"),
+        (lambda: prototype_nce(z, z, y, reduction="median"), "reduction"),
         (lambda: focal(z, torch.tensor([0, 1, 2, 3])), "labels must lie in 0 .. 2"),
         (lambda: focal(z, torch.tensor([0, 1, 2, -1])), "labels"),
         (lambda: focal(z, y, alpha=torch.ones(2)), "alpha"),
@@ -298,4 +504,5 @@ def test_every_public_loss_is_tested_on_cuda():
         for name, value in vars(losses).items()
         if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == "nearfar.losses"
     }
-    assert public == {"info_nce", "nt_xent", "supcon", "sinkhorn_codes", "prototype_cross_entropy", "focal"}
+    contrastive = {"info_nce", "nt_xent", "supcon", "prototype_nce", "gather"}
+    assert public == contrastive | {"sinkhorn_codes", "prototype_cross_entropy", "focal"}

@@ -4,14 +4,20 @@ Common rules.  Features are scaled to unit length inside (`normalise=True`); pas
 or should not be.  Half precision is computed and returned in float32, also under autocast; float32 and float64 stay.
 `reduction` is "mean", "sum" or "none".  Values (NaN, zero rows, label range) are checked on the CPU only: on an
 accelerator that would stall the device at every step, and there `train.fit` stops at the first loss that is not finite.
+The contrastive losses need memory for the rows of a batch, not for its pairs (nearfar.blocks): a large batch can be
+differentiated once, not twice.  With several processes, give them `gather(z)`.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
 
-from nearfar import nn
+import torch
+from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
+
+from nearfar import blocks, nn
 
 _REDUCTIONS = {"mean": Tensor.mean, "sum": Tensor.sum, "none": lambda losses: losses}
 
@@ -43,6 +49,55 @@ def _features(normalise: bool, **features: Tensor) -> list[Tensor]:
     return [nn.normalise(_wide(z)) if normalise else _wide(z) for z in features.values()]
 
 
+def _bound(temperature: float, normalise: bool) -> float:
+    """What no |score| exceeds: 1/τ between unit rows."""
+    return 1 / temperature if normalise and not isinstance(temperature, Tensor) else math.inf
+
+
+def _against(positive: Tensor, negatives: Tensor) -> Tensor:
+    """−log( e^p / (e^p + e^n) ) = log(1 + e^(n − p)), also where this is tiny."""
+    return softplus(negatives - positive, threshold=40)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z: Tensor) -> Tensor:
+        rank, processes = distributed.get_rank(), distributed.get_world_size()
+        counts = [torch.zeros(1, dtype=torch.long, device=z.device) for _ in range(processes)]
+        distributed.all_gather(counts, torch.tensor([len(z)], device=z.device))
+        counts = torch.cat(counts).tolist()
+        padded = z.new_zeros(max(counts), *z.shape[1:])  # processes have to exchange equal shapes
+        padded[: len(z)] = z
+        parts = [torch.empty_like(padded) for _ in counts]
+        distributed.all_gather(parts, padded)
+        ctx.rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+        return torch.cat([part[:count] for part, count in zip(parts, counts)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total[ctx.rows]
+
+
+def gather(z: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks; z itself where there is one process.
+
+    z: (N, ...), features (or labels); N may differ between processes, the rest may not.  Every process has to call it.
+    The gradient of a row is the sum of the gradients that all processes have for it.  So with
+
+        loss = nt_xent(gather(z_a), gather(z_b))
+
+    every process has the loss of the whole batch and, once `train.fit` has averaged the weights' gradients, takes the
+    step that a single process would take: P processes sum P equal gradients of every row, and the average divides by P.
+    (Layers that look at a batch, such as batch norm, and random augmentations still see one process's share only.)
+    """
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return z
+    return _Gather.apply(z)
+
+
 def info_nce(
     queries: Tensor,
     keys: Tensor,
@@ -68,11 +123,13 @@ def info_nce(
         n, d = queries_.shape
         if keys_.shape != queries_.shape:
             raise ValueError(f"keys must have the shape of queries {tuple(queries.shape)}, got {tuple(keys.shape)}")
+        scaled, bound = queries_ / temperature, _bound(temperature, normalise)
+        positive = (scaled * keys_).sum(dim=1)  # (N,)
         if negatives is None:
             if n < 2:
                 raise ValueError("queries: a batch of one has no negatives; give two or more, or pass negatives")
-            logits = queries_ @ keys_.T / temperature  # (N, N)
-            return _reduce(logits.logsumexp(dim=1) - logits.diagonal(), reduction)
+            itself = torch.arange(n, device=queries_.device)
+            return _reduce(_against(positive, blocks.cross(scaled, keys_, itself, bound)), reduction)
         if negatives.dim() not in (2, 3) or (negatives.dim() == 3 and len(negatives) != n):
             raise ValueError(f"negatives must have shape (M, {d}) or ({n}, M, {d}), got {tuple(negatives.shape)}")
         (flat,) = _features(normalise, negatives=negatives.reshape(-1, negatives.shape[-1]))
@@ -80,14 +137,10 @@ def info_nce(
             raise ValueError(
                 f"negatives must have D = {d} on {queries_.device}, got {tuple(negatives.shape)} on {negatives.device}"
             )
-        positive = (queries_ * keys_).sum(dim=1, keepdim=True)  # (N, 1)
-        negative = (
-            queries_ @ flat.T
-            if negatives.dim() == 2
-            else torch.einsum("nd,nmd->nm", queries_, flat.view(negatives.shape))
-        )
-        logits = torch.cat([positive, negative], dim=1) / temperature  # (N, 1 + M)
-        return _reduce(logits.logsumexp(dim=1) - logits[:, 0], reduction)
+        if negatives.dim() == 2:
+            return _reduce(_against(positive, blocks.cross(scaled, flat, None, bound)), reduction)
+        logits = torch.einsum("nd,nmd->nm", scaled, flat.view(negatives.shape))
+        return _reduce(_against(positive, logits.logsumexp(dim=1)), reduction)
 
 
 def nt_xent(
@@ -108,9 +161,8 @@ def nt_xent(
         if n < 2:
             raise ValueError("z_a: a batch of one has no negatives; give two or more images")
         positives = (z[:n] * z[n:]).sum(dim=1) / temperature  # (N,)
-        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
-        logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)  # (2N, 2N)
-        return _reduce(logits.logsumexp(dim=1) - torch.cat([positives, positives]), reduction)
+        others = blocks.among(z / temperature**0.5, (0, n, -n), None, _bound(temperature, normalise))  # (2N,)
+        return _reduce(_against(positives.repeat(2), others), reduction)
 
 
 def supcon(
@@ -141,19 +193,58 @@ def supcon(
         nn.check_labels("labels", labels, n, checked=False)
         if n < 2:
             raise ValueError("z: a batch of one has no negatives; give two or more rows")
-        itself = torch.eye(n, dtype=torch.bool, device=z.device)
-        positive = (labels[:, None] == labels) & ~itself  # (N, N)
-        count = positive.sum(dim=1)  # |P(i)|
-        logits = z_ @ z_.T / temperature
-        log_p = logits - logits.masked_fill(itself, -torch.inf).logsumexp(dim=1, keepdim=True)
-        if form == "out":
-            losses = -torch.where(positive, log_p, 0).sum(dim=1) / count.clamp(min=1)
-        else:  # no positives: any finite value, replaced below
-            kept = torch.where(positive | (count == 0)[:, None], log_p, -torch.inf)
-            losses = torch.where(count > 0, count.clamp(min=1).to(z_).log() - kept.logsumexp(dim=1), 0)
+        scaled, bound = z_ / temperature**0.5, _bound(temperature, normalise)
+        group, size = _groups(labels)
+        count = size - 1  # |P(i)|
+        everything = blocks.among(scaled, (0,), None, bound)  # (N,)
+        if form == "out":  # Σ_p z_i·z_p = z_i·(the sum over i's class − z_i)
+            others = torch.zeros_like(scaled).index_add(0, group, scaled).index_select(0, group) - scaled
+            losses = everything - (scaled * others).sum(dim=1) / count.clamp(min=1)
+        else:
+            losses = everything - blocks.among(scaled, (0,), group.to(z_), bound) + count.clamp(min=1).to(z_).log()
+        losses = torch.where(count > 0, losses, 0)
         if reduction == "mean":
             return losses.sum() / (count > 0).sum().clamp(min=1)
         return _reduce(losses, reduction)
+
+
+def _groups(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) labels of any values -> (N,) the labels' ranks, equal for equal labels, and (N,) how many rows share each.
+
+    What torch.unique gives, without shapes that depend on values.
+    """
+    ordered, order = labels.sort()
+    rank = torch.zeros_like(order)
+    rank[1:] = (ordered[1:] != ordered[:-1]).cumsum(dim=0)
+    group = torch.empty_like(order).scatter(0, order, rank)
+    return group, torch.zeros_like(order).scatter_add(0, group, torch.ones_like(order)).index_select(0, group)
+
+
+def prototype_nce(
+    z: Tensor,
+    prototypes: Tensor,
+    labels: Tensor,
+    temperature: float = 0.1,
+    *,
+    normalise: bool = True,
+    reduction: str = "mean",
+) -> Tensor:
+    """L_i = −log( exp(z_i·c_{y_i}/τ) / Σ_k exp(z_i·c_k/τ) ): cross-entropy over prototypes.
+
+    [the prototype term of ProtoNCE, Li et al., 2021 (PCL), with one temperature for all prototypes]
+
+    z: (B, D); prototypes: (K, D), c_k; labels: (B,) in 0 .. K − 1, the prototype of each row.
+    Returns a scalar, or (B,) for "none"; gradients for z and prototypes.
+    Raises ValueError for temperature ≤ 0, other shapes, labels out of range, NaN or (if normalised) zero features.
+    """
+    _check_positive(temperature=temperature)
+    with torch.autocast(z.device.type, enabled=False):
+        z_, prototypes_ = _features(normalise, z=z, prototypes=prototypes)
+        nn.check_labels("labels", labels, len(z_), len(prototypes_), checked=z_.device.type == "cpu")
+        labels, scaled = labels.long(), z_ / temperature  # (B,), (B, D)
+        positive = (scaled * prototypes_.index_select(0, labels)).sum(dim=1)  # (B,)
+        others = blocks.cross(scaled, prototypes_, labels, _bound(temperature, normalise))
+        return _reduce(_against(positive, others), reduction)
 
 
 @torch.no_grad()

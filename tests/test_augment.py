@@ -290,14 +290,14 @@ def test_nothing_is_changed_in_place():
     assert torch.equal(x, before)
 
 
-def test_large_batches_are_worked_in_blocks_with_the_same_result():
-    x = images(80, 3, 32)
-    whole = [colour_jitter(x, generator=generator()), gaussian_blur(x, generator=generator())]
-    assert len(augment.checks.block_slices(x)) > 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nearfar.augment.colour.block_slices", lambda images: [slice(None)])
-        for ours, change in zip(whole, (colour_jitter, gaussian_blur), strict=True):
-            torch.testing.assert_close(ours, change(x, generator=generator()))
+@pytest.mark.parametrize("name", ["simclr", "byol-prime", "weak"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_blocks_change_nothing(monkeypatch, name, channels):
+    x = images(7, channels, 40)
+    view = recipe(name, 24, cutout=5)
+    whole = view(x, generator())
+    monkeypatch.setattr(augment.checks, "_PIXELS_PER_BLOCK", 2 * 40 * 40)  # blocks of two, two, two and one
+    torch.testing.assert_close(view(x, generator()), whole, atol=1e-12, rtol=0)
 
 
 def test_overrides_turn_things_off():

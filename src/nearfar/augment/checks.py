@@ -1,11 +1,20 @@
-"""What the augmentations share: checks of images and ranges, and random numbers per image."""
+"""What the augmentations share: checks of images and ranges, random numbers per image, work in blocks.
+
+An augmentation is made in two steps.  First it draws its parameters for the whole batch and becomes a `Stage`; then the
+stages of a recipe are applied one after the other to blocks of the batch that stay in a CPU's cache, or to all of it at
+once on an accelerator.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+Stage = Callable[[Tensor, slice], Tensor]  # (images (B, C, H, W), which rows of the batch they are) -> changed images
+_PIXELS_PER_BLOCK = 2**16
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -21,7 +30,10 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def check_images(images: Tensor) -> Tensor:
-    """The images as floats, or a ValueError unless (N, C, H, W), one or three channels, uint8 or float in [0, 1]."""
+    """An empty tensor with the images' device and the floating point dtype of what comes out.
+
+    Raises ValueError unless they are (N, C, H, W), one or three channels, uint8 or float in [0, 1].
+    """
     if images.dim() != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"images must have shape (N, 1 or 3, H, W), none of them zero, got {tuple(images.shape)}")
     if images.is_floating_point() and type(images) is Tensor and images.device.type == "cpu":
@@ -31,7 +43,7 @@ def check_images(images: Tensor) -> Tensor:
                 f"images must lie in [0, 1] when floating point, got {float(low):.4g} to {float(high):.4g}"
                 "; divide by 255, or pass uint8"
             )
-    return to_float(images)
+    return to_float(images[:0])
 
 
 def check_p(p: float) -> None:
@@ -66,8 +78,19 @@ def select(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.lerp(old, new.expand_as(old), mask.to(old.dtype))
 
 
-def block_slices(images: Tensor) -> list[slice]:
-    """Slices of a batch to work on in turn: on the CPU as many images as its cache holds, else all at once."""
+def in_blocks(images: Tensor, stages: Sequence[Stage]) -> Tensor:
+    """Apply the stages to the images, uint8 or float, block by block.  Stages must leave their input as it is."""
     n, _, height, width = images.shape
-    size = max(1, 2**15 // (height * width)) if images.device.type == "cpu" else n
-    return [slice(start, start + size) for start in range(0, n, size)]
+    size = max(1, _PIXELS_PER_BLOCK // (height * width)) if images.device.type == "cpu" else n
+    result = None
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
+        block = to_float(images[rows])
+        for stage in stages:
+            block = stage(block, rows)
+        if len(block) == n:
+            return block
+        if result is None:
+            result = block.new_empty(n, *block.shape[1:])
+        result[rows] = block
+    return result

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from nearfar.augment.checks import block_slices, check_images, check_range, chosen, select, uniform
+from nearfar.augment.checks import Stage, check_images, check_range, chosen, in_blocks, select, uniform
 
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 Strength = float | tuple[float, float]
@@ -31,13 +31,28 @@ def colour_jitter(
     the batch (torchvision draws one per image).  Images with one channel keep saturation and hue.
     Raises ValueError for bad images, bounds or order.
     """
-    images = check_images(images)
-    n = len(images)
+    like = check_images(images)
+    stage = jitter_stage(len(images), images.shape[1], like, brightness, contrast, saturation, hue, p, order, generator)
+    return in_blocks(images, [stage])
+
+
+def jitter_stage(
+    n: int,
+    channels: int,
+    like: Tensor,
+    brightness: Strength,
+    contrast: Strength,
+    saturation: Strength,
+    hue: Strength,
+    p: float,
+    order: tuple[str, ...] | None,
+    generator: torch.Generator,
+) -> Stage:
     names = ("brightness", "contrast", "saturation", "hue")
     if order is not None and sorted(order) != sorted(names):
         raise ValueError(f"order must hold each of {', '.join(names)} once, got {order}")
     drawn = torch.randperm(4, generator=generator, device=generator.device)
-    changed = chosen(n, p, images, generator)
+    changed = chosen(n, p, like, generator)
     factors = {}
     for name, strength in zip(names, (brightness, contrast, saturation, hue), strict=True):
         centre = 0.0 if name == "hue" else 1.0
@@ -48,19 +63,19 @@ def colour_jitter(
         )
         check_range(name, (low, high), *((-0.5, 0.5) if name == "hue" else (0, math.inf)))
         # an image that is left alone gets the neutral factor
-        factor = uniform(n, low, high, images, generator).view(n, 1, 1, 1)
-        if (low, high) != (centre, centre) and (images.shape[1] == 3 or name in ("brightness", "contrast")):
+        factor = uniform(n, low, high, like, generator).view(n, 1, 1, 1)
+        if (low, high) != (centre, centre) and (channels == 3 or name in ("brightness", "contrast")):
             factors[name] = torch.where(changed, factor, centre)
     if order is None:  # a fake tensor (a dry run for shapes) has no numbers
         order = [names[i] for i in drawn.tolist()] if type(drawn) is Tensor else names
-    blocks = []
-    for rows in block_slices(images):
-        block = images[rows]
+
+    def stage(images: Tensor, rows: slice) -> Tensor:
         for name in order:
             if name in factors:
-                block = _ADJUST[name](block, factors[name][rows])
-        blocks.append(block)
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+                images = _ADJUST[name](images, factors[name][rows])
+        return images
+
+    return stage
 
 
 def _grey(images: Tensor) -> Tensor:
@@ -108,9 +123,13 @@ _ADJUST = {"brightness": _brightness, "contrast": _contrast, "saturation": _satu
 
 def greyscale(images: Tensor, p: float = 0.2, *, generator: torch.Generator) -> Tensor:
     """Replace each image's channels by its luma, with probability p; one channel stays as it is."""
-    images = check_images(images)
-    changed = chosen(len(images), p, images, generator)
-    return images if images.shape[1] == 1 else select(changed, _grey(images), images)
+    like = check_images(images)
+    return in_blocks(images, [grey_stage(len(images), like, p, generator)])
+
+
+def grey_stage(n: int, like: Tensor, p: float, generator: torch.Generator) -> Stage:
+    changed = chosen(n, p, like, generator)
+    return lambda images, rows: images if images.shape[1] == 1 else select(changed[rows], _grey(images), images)
 
 
 def gaussian_blur(
@@ -127,8 +146,20 @@ def gaussian_blur(
     nearest to a tenth of the height, at least 3, as SimCLR has it.
     Raises ValueError for bad images, bounds, or a kernel that is even or does not fit the image.
     """
-    images = check_images(images)
-    n, channels, height, width = images.shape
+    like = check_images(images)
+    return in_blocks(images, [blur_stage(len(images), images.shape[-2:], like, sigma, kernel_size, p, generator)])
+
+
+def blur_stage(
+    n: int,
+    shape: tuple[int, int],
+    like: Tensor,
+    sigma: tuple[float, float],
+    kernel_size: int | None,
+    p: float,
+    generator: torch.Generator,
+) -> Stage:
+    height, width = shape
     check_range("sigma", sigma, 0)
     taps = max(3, 2 * int(height / 20) + 1) if kernel_size is None else kernel_size
     radius = taps // 2
@@ -137,19 +168,19 @@ def gaussian_blur(
             f"kernel_size must be odd and below twice the image, sigma greater than zero, got {taps} "
             f"for {height}x{width} and {tuple(sigma)}"
         )
-    changed = chosen(n, p, images, generator)
-    deviation = uniform(n, *sigma, images, generator).view(n, 1)
-    offset = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    changed = chosen(n, p, like, generator)
+    deviation = uniform(n, *sigma, like, generator).view(n, 1)
+    offset = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
     kernel = (-0.5 * (offset / deviation).square()).softmax(dim=1)  # (N, taps), sums to one
     # an image that is left alone gets the kernel 0 … 0 1 0 … 0
     kernel = torch.where(changed.view(n, 1), kernel, (offset == 0).to(kernel)).view(n, taps, 1, 1, 1)
     pad = torch.nn.functional.pad
-    blocks = []
-    for rows in block_slices(images):
-        block = _correlate(pad(images[rows], (0, 0, radius, radius), mode="reflect"), kernel[rows], 2, height)
-        block = _correlate(pad(block, (radius, radius, 0, 0), mode="reflect"), kernel[rows], 3, width)
-        blocks.append(block.clamp_(0, 1))
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    def stage(images: Tensor, rows: slice) -> Tensor:
+        images = _correlate(pad(images, (0, 0, radius, radius), mode="reflect"), kernel[rows], 2, height)
+        return _correlate(pad(images, (radius, radius, 0, 0), mode="reflect"), kernel[rows], 3, width).clamp_(0, 1)
+
+    return stage
 
 
 def _correlate(padded: Tensor, kernel: Tensor, dim: int, extent: int) -> Tensor:
@@ -162,8 +193,12 @@ def _correlate(padded: Tensor, kernel: Tensor, dim: int, extent: int) -> Tensor:
 
 def solarise(images: Tensor, threshold: float = 0.5, p: float = 0.2, *, generator: torch.Generator) -> Tensor:
     """Invert the pixels at or above the threshold, with probability p."""
-    images = check_images(images)
+    like = check_images(images)
+    return in_blocks(images, [solarise_stage(len(images), like, threshold, p, generator)])
+
+
+def solarise_stage(n: int, like: Tensor, threshold: float, p: float, generator: torch.Generator) -> Stage:
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
-    inverted = (images >= threshold) & chosen(len(images), p, images, generator)
-    return select(inverted, 1 - images, images)
+    changed = chosen(n, p, like, generator)
+    return lambda images, rows: select((images >= threshold) & changed[rows], 1 - images, images)

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from nearfar.augment.checks import check_images, check_range, chosen, select, uniform
+from nearfar.augment.checks import Stage, check_images, check_range, chosen, in_blocks, select, to_float, uniform
 
 
 # ---------------------------------------------------------------------------------------------- crops
@@ -80,7 +80,7 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor | Non
     images: (N, C, H, W); boxes: (N, 4) integers (top, left, height, width) inside the image; flip: (N,) booleans,
     mirror left-right.  Returns (N, C, size, size).  Raises ValueError for bad images, boxes or size.
     """
-    images = check_images(images)
+    like = check_images(images)
     n, _, height, width = images.shape
     if boxes.shape != (n, 4):
         raise ValueError(f"boxes must have shape ({n}, 4), got {tuple(boxes.shape)}")
@@ -88,20 +88,25 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor | Non
         corner, sides = boxes[:, :2], boxes[:, 2:]
         if ((corner < 0) | (sides < 1) | (corner + sides > boxes.new_tensor([height, width]))).any():
             raise ValueError(f"boxes must lie inside the image of {height}x{width} pixels and hold at least one")
-    return _resample(images, boxes, size, flip)
+    return in_blocks(images, [resampling_stage(boxes, size, like, flip)])
 
 
-def _resample(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None) -> Tensor:
-    n, channels, height, width = images.shape
+def resampling_stage(boxes: Tensor, size: int, like: Tensor, flip: Tensor | None) -> Stage:
     if size < 1:
         raise ValueError(f"size must be at least one pixel, got {size}")
-    boxes = boxes.to(images)
-    rows = _resampling(boxes[:, 0], boxes[:, 2], size, height, 1)  # (N, size, H)
-    columns = _resampling(boxes[:, 1], boxes[:, 3], size, width, 2, None if flip is None else flip.to(images.device))
-    across = images.reshape(n, channels * height, width) @ columns  # (N, C·H, size)
-    across = across.view(n * channels, height, size)
-    rows = rows[:, None].expand(n, channels, size, height).reshape(n * channels, size, height)
-    return torch.bmm(rows, across).view(n, channels, size, size).clamp_(0, 1)
+    boxes, flip = boxes.to(like), None if flip is None else flip.to(like.device)
+
+    def stage(images: Tensor, rows: slice) -> Tensor:
+        n, channels, height, width = images.shape
+        top, left, tall, wide = boxes[rows].unbind(dim=1)
+        vertical = _resampling(top, tall, size, height, 1)  # (N, size, H)
+        horizontal = _resampling(left, wide, size, width, 2, None if flip is None else flip[rows])  # (N, W, size)
+        across = images.reshape(n, channels * height, width) @ horizontal  # (N, C·H, size)
+        across = across.view(n * channels, height, size)
+        vertical = vertical[:, None].expand(n, channels, size, height).reshape(n * channels, size, height)
+        return torch.bmm(vertical, across).view(n, channels, size, size).clamp_(0, 1)
+
+    return stage
 
 
 def random_resized_crop(
@@ -118,14 +123,27 @@ def random_resized_crop(
     scale: bounds of the share of the area; ratio: bounds of width/height; flip: share of images that are also mirrored
     left-right, at no cost.  Raises ValueError for bad images, bounds or size.
     """
-    images = check_images(images)
+    like = check_images(images)
+    stage = crop_stage(len(images), images.shape[-2:], size, scale, ratio, flip, like, generator)
+    return in_blocks(images, [stage])
+
+
+def crop_stage(
+    n: int,
+    shape: tuple[int, int],
+    size: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    flip: float,
+    like: Tensor,
+    generator: torch.Generator,
+) -> Stage:
     check_range("scale", scale, 0)
     check_range("ratio", ratio, 0)
     if scale[1] <= 0 or ratio[0] <= 0:
         raise ValueError(f"scale and ratio must be greater than zero, got {tuple(scale)} and {tuple(ratio)}")
-    n, _, height, width = images.shape
-    boxes = resized_boxes(n, height, width, scale, ratio, generator)
-    return _resample(images, boxes, size, chosen(n, flip, images, generator) if flip else None)
+    boxes = resized_boxes(n, *shape, scale, ratio, generator)
+    return resampling_stage(boxes, size, like, chosen(n, flip, like, generator) if flip else None)
 
 
 def random_crop(
@@ -136,23 +154,40 @@ def random_crop(
     The weak augmentation of FixMatch and of CIFAR training.  flip: share of images that are also mirrored left-right.
     Raises ValueError for bad images, or a padding that is not smaller than the image.
     """
-    images = check_images(images)
-    n, channels, height, width = images.shape
+    like = check_images(images)
+    stages = shift_stages(len(images), images.shape[-2:], size, padding, flip, like, generator)
+    return in_blocks(images, stages)
+
+
+def shift_stages(
+    n: int,
+    shape: tuple[int, int],
+    size: int,
+    padding: int | None,
+    flip: float,
+    like: Tensor,
+    generator: torch.Generator,
+) -> list[Stage]:
+    height, width = shape
     padding = height // 8 if padding is None else padding
     if not 0 <= padding < min(height, width):
         raise ValueError(f"padding must be at least 0 and below {min(height, width)}, got {padding}")
-    corner = torch.randint(2 * padding + 1, (n, 2), generator=generator, device=generator.device).to(images.device)
-    row = corner[:, :1] - padding + torch.arange(height, device=images.device)  # (N, H): where each row comes from
-    column = torch.arange(width, device=images.device).expand(n, width)
+    corner = torch.randint(2 * padding + 1, (n, 2), generator=generator, device=generator.device).to(like.device)
+    row = corner[:, :1] - padding + torch.arange(height, device=like.device)  # (N, H): where each row comes from
+    column = torch.arange(width, device=like.device).expand(n, width)
     if flip:
-        column = torch.where(chosen(n, flip, images, generator).view(n, 1), width - 1 - column, column)
+        column = torch.where(chosen(n, flip, like, generator).view(n, 1), width - 1 - column, column)
     column = column + corner[:, 1:] - padding  # (N, W)
-    row, column = _mirrored(row, height), _mirrored(column, width)
-    pixel = (row[:, :, None] * width + column[:, None, :]).view(n, 1, height * width)
-    shifted = images.flatten(2).gather(2, pixel.expand(n, channels, -1)).view_as(images)
+    row, column = _mirrored(row, height) * width, _mirrored(column, width)
+
+    def shift(images: Tensor, rows: slice) -> Tensor:
+        pixel = (row[rows, :, None] + column[rows, None, :]).flatten(1)[:, None]  # (N, 1, H·W)
+        return images.flatten(2).gather(2, pixel.expand(-1, images.shape[1], -1)).view_as(images)
+
     if size == height == width:
-        return shifted
-    return _resample(shifted, pixel.new_tensor([0, 0, height, width]).expand(n, 4), size, None)
+        return [shift]
+    whole = corner.new_tensor([0, 0, height, width]).expand(n, 4)
+    return [shift, resampling_stage(whole, size, like, None)]
 
 
 def _mirrored(index: Tensor, extent: int) -> Tensor:
@@ -163,7 +198,8 @@ def _mirrored(index: Tensor, extent: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------- others
 def horizontal_flip(images: Tensor, p: float = 0.5, *, generator: torch.Generator) -> Tensor:
     """Mirror each image left-right with probability p."""
-    images = check_images(images)
+    check_images(images)
+    images = to_float(images)
     return select(chosen(len(images), p, images, generator), images.flip(-1), images)
 
 
@@ -184,7 +220,8 @@ def affine(
     whole pixels); scale: bounds of the factor; shear: bounds of the horizontal shear in degrees; fill: value from
     outside.  Same size out.  Raises ValueError for bad images or bounds.
     """
-    images = check_images(images)
+    check_images(images)
+    images = to_float(images)
     n, _, height, width = images.shape
     check_range("degrees", degrees)
     check_range("scale", scale, 0)
@@ -215,15 +252,20 @@ def affine(
 def cutout(images: Tensor, length: int, p: float = 1.0, fill: float = 0.0, *, generator: torch.Generator) -> Tensor:
     """Blank a square of `length` pixels whose centre is uniform over the image; parts may fall outside
     [DeVries & Taylor, 2017].  Raises ValueError for bad images or a length below one."""
-    images = check_images(images)
-    n, _, height, width = images.shape
+    like = check_images(images)
+    return in_blocks(images, [cutout_stage(len(images), images.shape[-2:], like, length, p, fill, generator)])
+
+
+def cutout_stage(
+    n: int, shape: tuple[int, int], like: Tensor, length: int, p: float, fill: float, generator: torch.Generator
+) -> Stage:
     if length < 1:
         raise ValueError(f"length must be at least one pixel, got {length}")
-    keep = ~chosen(n, p, images, generator)
+    keep = ~chosen(n, p, like, generator)
     inside = []
-    for extent in (height, width):
-        centre = torch.randint(extent, (n, 1), generator=generator, device=generator.device).to(images.device)
-        offset = torch.arange(extent, device=images.device) - centre + length // 2  # (N, extent)
+    for extent in shape:
+        centre = torch.randint(extent, (n, 1), generator=generator, device=generator.device).to(like.device)
+        offset = torch.arange(extent, device=like.device) - centre + length // 2  # (N, extent)
         inside.append((offset >= 0) & (offset < length))
-    hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]  # (N, 1, H, W)
-    return images.masked_fill(hole & ~keep, fill)
+    hole = inside[0][:, None, :, None] & inside[1][:, None, None, :] & ~keep  # (N, 1, H, W)
+    return lambda images, rows: images.masked_fill(hole[rows], fill)

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nearfar.augment.checks import check_images
-from nearfar.augment.colour import colour_jitter, gaussian_blur, greyscale, solarise
-from nearfar.augment.geometry import cutout, random_crop, random_resized_crop
+from nearfar.augment.checks import check_images, in_blocks
+from nearfar.augment.colour import blur_stage, grey_stage, jitter_stage, solarise_stage
+from nearfar.augment.geometry import crop_stage, cutout_stage, shift_stages
 from nearfar.errors import nearest
 
 Recipe = Callable[[Tensor, torch.Generator], Tensor]
@@ -75,23 +75,23 @@ def recipe(name: str, size: int, **overrides) -> Recipe:
     o = {**_DEFAULTS, **_RECIPES[name](size), **overrides}
 
     def view(images: Tensor, generator: torch.Generator) -> Tensor:
+        like, (n, channels, *shape), out = check_images(images), images.shape, (size, size)
         if o["scale"] is None:
-            out = random_crop(images, size, o["padding"], flip=o["flip"], generator=generator)
+            stages = shift_stages(n, shape, size, o["padding"], o["flip"], like, generator)
         else:
-            out = random_resized_crop(images, size, o["scale"], o["ratio"], flip=o["flip"], generator=generator)
+            stages = [crop_stage(n, shape, size, o["scale"], o["ratio"], o["flip"], like, generator)]
         if o["jitter"]:
-            out = colour_jitter(
-                out, o["brightness"], o["contrast"], o["saturation"], o["hue"], o["jitter"], generator=generator
-            )
+            strengths = (o["brightness"], o["contrast"], o["saturation"], o["hue"])
+            stages.append(jitter_stage(n, channels, like, *strengths, o["jitter"], None, generator))
         if o["grey"]:
-            out = greyscale(out, o["grey"], generator=generator)
+            stages.append(grey_stage(n, like, o["grey"], generator))
         if o["blur"]:
-            out = gaussian_blur(out, o["sigma"], o["kernel_size"], o["blur"], generator=generator)
+            stages.append(blur_stage(n, out, like, o["sigma"], o["kernel_size"], o["blur"], generator))
         if o["solarise"]:
-            out = solarise(out, p=o["solarise"], generator=generator)
+            stages.append(solarise_stage(n, like, 0.5, o["solarise"], generator))
         if o["cutout"]:
-            out = cutout(out, o["cutout"], generator=generator)
-        return out
+            stages.append(cutout_stage(n, out, like, o["cutout"], 1.0, 0.0, generator))
+        return in_blocks(images, stages)
 
     return view
 
@@ -112,7 +112,7 @@ def views(
         raise ValueError("generator must be a torch.Generator, got None")
     if count < 1:
         raise ValueError(f"count must be at least one, got {count}")
-    images = check_images(images)
+    check_images(images)
     recipes = [recipe] if callable(recipe) else list(recipe)
     return [recipes[i % len(recipes)](images, generator) for i in range(count)]
 
@@ -130,7 +130,7 @@ def multi_crop(
     large, small: (count, size in pixels, bounds of the share of the area); recipe: a name, with overrides, for the
     rest of the view.  Raises ValueError as `recipe` does.
     """
-    images = check_images(images)
+    check_images(images)
     result = []
     for count, size, scale in (large, small):
         view = _recipe(recipe, size, **{**overrides, "scale": scale})

@@ -10,12 +10,12 @@ from nearfar.evaluate import (
     auroc,
     calibration_error,
     clustering_accuracy,
-    features,
     fpr_at_tpr,
     group_metrics,
     knn_accuracy,
     knn_predict,
     linear_probe,
+    neighbours,
     nmi,
     recall_at_k,
     retrieval_map,
@@ -38,7 +38,7 @@ def clusters(n=300, d=8, classes=5, spread=1.5, seed=0):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(features, "_BLOCK", 2000)
+    monkeypatch.setattr(neighbours, "_BLOCK", 2000)
 
 
 # ------------------------------------------------------------------------------------- neighbours
@@ -73,7 +73,96 @@ def test_knn_by_hand():
     assert knn_predict(train, torch.tensor([2, 0, 1]), test, k=3).tolist() == [0, 0, 0]  # a tie: the smallest
 
 
+def awkward(kind):
+    """A bank (3000, 24) and queries (150, 24), float32, with many near or exact ties."""
+    noise, q_noise = (torch.randn(n, 24, generator=generator(n)) for n in (3000, 150))
+    if kind == "random":
+        return noise, q_noise
+    if kind == "clustered":
+        centres = torch.randn(6, 24, generator=generator(1))
+        return centres.repeat(500, 1) + 0.01 * noise, centres.repeat(25, 1) + 0.01 * q_noise
+    if kind == "duplicates":
+        return noise[:60].repeat(50, 1), torch.cat([noise[:60], q_noise[:90]])
+    if kind == "nearly the same":
+        return 1 + 1e-6 * noise, 1 + 1e-6 * q_noise
+    if kind == "offset":
+        return 1 + 0.1 * noise, 1 + 0.1 * q_noise
+    if kind == "scales":
+        return noise * torch.logspace(-12, 12, 3000)[:, None], q_noise * torch.logspace(3, -3, 24)
+    if kind == "one direction":  # all similarities to the queries are negative or zero
+        return noise.abs() * (torch.arange(24) < 12), -q_noise.abs()
+    return torch.ones(3000, 24), q_noise  # "the same"
+
+
+AWKWARD = ("random", "clustered", "duplicates", "nearly the same", "offset", "scales", "one direction", "the same")
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+@pytest.mark.parametrize("fast", [False, True])
+def test_screened_neighbours_are_the_exact_ones(monkeypatch, kind, fast):
+    bank, queries = (torch.nn.functional.normalize(z) for z in awkward(kind))
+    exact = (queries.double() @ bank.double().T).float()
+    order = exact.sort(dim=1, descending=True, stable=True).indices
+    monkeypatch.setattr(neighbours, "_SCREEN", 0)
+    monkeypatch.setattr(neighbours, "_fast_bfloat16", lambda: fast)
+    for k, block in ((1, 2**24), (7, 10**5), (20, 2**24)):
+        monkeypatch.setattr(neighbours, "_BLOCK", block)
+        values, index = neighbours.nearest(queries, bank, k)
+        assert torch.equal(values, exact.gather(1, order[:, :k]))
+        assert torch.equal(index.sort(dim=1).values, order[:, :k].sort(dim=1).values)
+    y = torch.randint(5, (3000,), generator=generator())
+    screened = knn_predict(bank, y, queries, 20), knn_predict(bank, y, queries, 20, 0.07), recall_at_k(bank, y, k=3)
+    monkeypatch.setattr(neighbours, "_SCREEN", math.inf)
+    plain = knn_predict(bank, y, queries, 20), knn_predict(bank, y, queries, 20, 0.07), recall_at_k(bank, y, k=3)
+    assert all(torch.equal(a, b) for a, b in zip(screened, plain, strict=True))
+
+
+def test_screening_answers_most_queries(monkeypatch):
+    bank, queries = (torch.nn.functional.normalize(z) for z in awkward("random"))
+    for precision in (torch.bfloat16, torch.float32):
+        values, index = torch.empty(150, 5), torch.empty(150, 5, dtype=torch.long)
+        left = neighbours._screen(queries, bank, 5, precision, torch.arange(150), values, index)
+        assert len(left) < 75
+
+
 # ------------------------------------------------------------------------------------- linear probe
+def logistic_regression(z, y, penalty):
+    """scikit-learn's minimiser of the same objective, to a gradient of 1e-10: weights and biases."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=1 / (penalty * len(z)), tol=1e-10, max_iter=20000, solver="newton-cg").fit(z, y)
+    return torch.as_tensor(model.coef_), torch.as_tensor(model.intercept_)
+
+
+@pytest.mark.parametrize("case", ["plain", "ill-conditioned", "rare class", "constant column", "separable"])
+@pytest.mark.parametrize("penalty", [1.0, 1e-2, 1e-5])
+def test_probe_is_the_minimiser(monkeypatch, case, penalty):
+    monkeypatch.setattr("nearfar.evaluate.probe._SAMPLE", 1)
+    z, y = clusters(6000 if case == "plain" else 300, spread=0.2 if case == "separable" else 2.5)
+    if case == "ill-conditioned":
+        z = z @ torch.linalg.qr(torch.randn(8, 8, generator=generator(3), **DOUBLE))[0] * torch.logspace(1, -2, 8)
+    if case == "rare class":
+        keep = (y != 0) | (torch.arange(len(y)) < 20)
+        z, y = z[keep], y[keep]
+    if case == "constant column":
+        z = torch.cat([z, torch.full((len(z), 1), 1e3, **DOUBLE)], dim=1)
+    result = linear_probe(z, y, z, y, penalties=(penalty,), standardise=False, iterations=500)
+    w, b = result["weight"].double().requires_grad_(), result["bias"].double().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(z @ w.T + b, y) + penalty / 2 * w.square().sum()
+    centred = z - z.mean(dim=0)  # the gradient in the centred features, so that a large constant is no magnifier
+    g, g_b = torch.autograd.grad(loss, (w, b))
+    g = g - g_b[:, None] * z.mean(dim=0)
+    assert float(g.abs().max()) < 1e-8 * float(centred.std()) + 1e-8 and float(g_b.abs().max()) < 1e-8
+    if case == "constant column":  # scikit-learn is not exact here: its minimiser uses the column
+        assert float(w[:, -1].detach().abs().max()) < 1e-9
+        return
+    coefficients, intercepts = logistic_regression(z, y, penalty)
+    weight, bias = w.detach(), b.detach()
+    torch.testing.assert_close(weight, coefficients, atol=1e-5 * float(coefficients.abs().max()), rtol=0)
+    offset = (bias - bias.mean()) - (intercepts - intercepts.mean())
+    assert float(offset.abs().max()) < 1e-5 * max(1.0, float(intercepts.abs().max()))
+
+
 @pytest.mark.parametrize("penalty", [1.0, 1e-2, 1e-4])
 def test_probe_is_scikit_learns_logistic_regression(penalty):
     from sklearn.linear_model import LogisticRegression

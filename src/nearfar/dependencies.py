@@ -37,6 +37,7 @@ class _Code:
     effects: list[_Statement] = field(default_factory=list)  # statements that bind no name
 
 
+@cache
 def module_file(dotted: str) -> Path | None:
     """File of a module of this package, or None."""
     base = Path(__file__).resolve().parent.parent.joinpath(*dotted.split("."))

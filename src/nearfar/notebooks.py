@@ -5,6 +5,7 @@ import hashlib
 import json
 import linecache
 import types
+from functools import lru_cache
 from pathlib import Path
 
 from nearfar import dependencies, papers
@@ -70,6 +71,11 @@ def parameters(path: Path) -> dict:
 
 
 def _definitions(path: Path) -> dict[str, dict[str, str]]:
+    return _definitions_at(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _definitions_at(path: Path, changed: int) -> dict[str, dict[str, str]]:  # pages ask once per record
     code = "\n".join(_python(source) for _, source, _ in code_cells(path))
     return dependencies.definitions(code, str(path))
 

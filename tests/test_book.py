@@ -105,9 +105,10 @@ def test_a_broken_record_is_shown_on_the_results_page(site):
 
 def test_a_staged_chapter_shows_what_ran(site):
     build(execute_only=True)
-    notebook, error = book.stage_chapter(papers.get("toy"), "smoke")
+    notebook, error = book.stage_chapter(papers.get("toy"), "smoke", [])
     assert error is None
     tags = [tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])]
     assert "injected-parameters" not in tags
     text = json.dumps(notebook)
+    assert "Reading time about 5 minutes" in text
     assert "Open in Colab" in text and "/blob/main/notebooks/contrastive/toy.ipynb" in text

@@ -55,8 +55,11 @@ def _markdown(text: str, key: str) -> dict:
     return {"cell_type": "markdown", "id": key, "metadata": {}, "source": text}
 
 
-def stage_chapter(paper: papers.Paper, tier: str) -> tuple[dict, str | None]:
-    """The notebook that a chapter's page shows and, when its run failed, the error's last line."""
+def stage_chapter(paper: papers.Paper, tier: str, records: list[dict]) -> tuple[dict, str | None]:
+    """The notebook that a chapter's page shows and, when its run failed, the error's last line.
+
+    records: those of this chapter, which say what a run costs.
+    """
     done, failed = _executed(paper.slug, tier)
     source = failed or done or paper.notebook
     notebook = json.loads(source.read_text(encoding="utf-8"))
@@ -76,7 +79,8 @@ def stage_chapter(paper: papers.Paper, tier: str) -> tuple[dict, str | None]:
         cells.append(cell)
     way = "../" * 2
     badge = f"[![Open in Colab]({way}book/_static/colab.svg)]({pages.colab_link(paper)})"
-    above = [badge]
+    costs = f" One run takes: {spent}." if (spent := pages.cost(records)) else ""
+    above = [badge, "", f"Reading time about {pages.reading_minutes(notebook)} minutes.{costs}"]
     if failed:
         above += ["", f":::{{error}}\nThe last run of this chapter failed: `{error or 'see its log'}`\n:::"]
     elif not done:
@@ -115,17 +119,25 @@ def stage(tier: str, site: Path) -> list[str]:
                 path.relative_to(folder).as_posix(),
                 source=executed if path.suffix == ".ipynb" and executed.is_file() else path,
             )
-    for paper in papers.all_papers():
-        notebook, error = stage_chapter(paper, tier)
-        put(f"notebooks/{paper.part}/{paper.slug}.ipynb", text=json.dumps(notebook, indent=1) + "\n")
-        failed += [paper.slug] if error else []
     records, problems = results.read_all()
     known = papers.slugs()
     records = [r for r in records if r["slug"] in known]
+    thumbnails = set()
+    for paper in papers.all_papers():
+        notebook, error = stage_chapter(paper, tier, [r for r in records if r["slug"] == paper.slug])
+        picture = site / "book" / "_generated" / f"thumbnail-{paper.slug}.png"
+        if pages.thumbnail(notebook, picture):
+            thumbnails.add(paper.slug)
+            kept.add(picture)
+        put(f"notebooks/{paper.part}/{paper.slug}.ipynb", text=json.dumps(notebook, indent=1) + "\n")
+        failed += [paper.slug] if error else []
     put("book/results.md", text=pages.results_page(records, problems))
-    put("book/_generated/gallery.md", text=pages.gallery(records, "../"))
+    put("book/_generated/gallery.md", text=pages.gallery(records, "../", None, frozenset(thumbnails)))
     for part in dict.fromkeys(known.values()):
-        put(f"book/_generated/gallery-{part}.md", text=pages.gallery(records, "../../", part))
+        cards = pages.gallery(records, "../../", part, frozenset(thumbnails))
+        put(f"book/_generated/gallery-{part}.md", text=cards)
+    for name, table in (("measurements", results.table()), ("claims", results.claims())):
+        put(f"book/_generated/{name}.csv", text=table.to_csv(index=False))
     for draw, name in ((pages.curves_figure, "curves.png"), (pages.forest_figure, "forest.png")):
         draw(records, site / "book" / "_generated" / name)
         kept.add(site / "book" / "_generated" / name)

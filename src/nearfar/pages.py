@@ -1,7 +1,12 @@
 """Pages of the book that are made from the records: gallery, results, and what stands above each chapter."""
 
+import base64
 import html
+import io
+import json
+import math
 import os
+import re
 from pathlib import Path
 
 from nearfar import notebooks, papers, plots, results
@@ -47,29 +52,99 @@ def _multiplier(records: list[dict]) -> str:
     return str(found[1]) if found else "none recorded"
 
 
-def card(paper: papers.Paper, records: list[dict], folder: str) -> str:
-    """One chapter's card of a gallery.  folder: relative way from the page to the book's root."""
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def cost(records: list[dict]) -> str:
+    """Mean time of a run at each tier that one chapter's records hold: `smoke 20 s, small 6 min`."""
+    times = {tier: [r["seconds"] for r in records if r["tier"] == tier] for tier in notebooks.TIERS}
+    return ", ".join(f"{tier} {duration(sum(t) / len(t))}" for tier, t in times.items() if t)
+
+
+def reading_minutes(notebook: dict) -> int:
+    """At 200 words and 25 lines of code a minute, to the next five minutes."""
+    words = lines = 0
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        words += len(text.split()) if cell["cell_type"] == "markdown" else 0
+        lines += text.count("\n") + 1 if cell["cell_type"] == "code" else 0
+    return 5 * math.ceil((words / 200 + lines / 25) / 5)
+
+
+def idea(paper: papers.Paper) -> str:
+    """What the chapter says after **In one sentence.**, or nothing."""
+    cells = json.loads(paper.notebook.read_text(encoding="utf-8"))["cells"]
+    prose = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    found = re.search(r"\*\*In one sentence\.\*\*\s+(.+?)\s*(?:\n\s*\n|$)", prose, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def thumbnail(notebook: dict, path: Path) -> bool:
+    """Saves the image in the outputs of the cell tagged `key-figure` as a small picture; says whether there was one."""
+    from PIL import Image
+
+    for cell in notebook["cells"]:
+        if "key-figure" in cell["metadata"].get("tags", []):
+            for output in cell.get("outputs", []):
+                if drawn := output.get("data", {}).get("image/png"):
+                    image = Image.open(io.BytesIO(base64.b64decode("".join(drawn)))).convert("RGB")
+                    image.thumbnail((640, 320))
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    image.save(path, optimize=True)
+                    return True
+    return False
+
+
+def filters(groups: dict[str, dict[str, str]], items: str) -> str:
+    """Buttons that show some of a page's items only.
+
+    groups: {what is chosen: {class of an item, or of something in it: label}}; items: CSS selector of the items.
+    """
+    lines = [f'<div class="nf-filter" data-items="{items}" hidden>']
+    for name, options in groups.items():
+        buttons = "".join(
+            f'<button type="button" data-class="{value}" aria-pressed="false">{html.escape(label)}</button>'
+            for value, label in options.items()
+        )
+        lines.append(
+            f'<div role="group" aria-label="{html.escape(name)}"><span>{html.escape(name)}</span>{buttons}</div>'
+        )
+    return "\n".join([*lines, "</div>", ""])
+
+
+def card(paper: papers.Paper, records: list[dict], folder: str, thumbnails: frozenset[str] = frozenset()) -> str:
+    """One chapter's card of a gallery.
+
+    records: all of this chapter's; folder: relative way from the page to the book's root; thumbnails: slugs with one.
+    """
     lines = [f":::{{grid-item-card}} {paper.title}", f":link: {folder}notebooks/{paper.part}/{paper.slug}",
-             ":link-type: doc", "", f"{authors_line(paper)}, {paper.year}", ""]  # fmt: skip
-    if records:
-        counts = [claim["verdict"] for claim in results.verdicts(records)]
+             ":link-type: doc", f":class-item: nf-card nf-part-{paper.part}"]  # fmt: skip
+    if paper.slug in thumbnails:
+        picture = f"{folder}book/_generated/thumbnail-{paper.slug}.png"
+        lines += [f":img-top: {picture}", ":img-alt: Key figure of this chapter."]
+    lines += ["", f"{authors_line(paper)}, {paper.year}", "", idea(paper), ""]
+    best = highest(records).get(paper.slug, [])
+    if best:
+        counts = [claim["verdict"] for claim in results.verdicts(best)]
         said = ", ".join(
             f"{counts.count(v)} {_badge(v)}" for v in ("held", "failed", "mixed", "not tested") if v in counts
         )
-        seconds = sum(r["seconds"] for r in records) / len(records)
-        took = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-        lines += [f"**{_multiplier(records)}** data", "", f"Claims: {said}", "",
-                  f"{records[0]['tier']} tier, {_seeds(records)}, {took} a run"]  # fmt: skip
+        lines += [f"**{_multiplier(best)}** data", "", f"Claims: {said}", "",
+                  f"{best[0]['tier']} tier, {_seeds(best)}. A run: {cost(records)}."]  # fmt: skip
     else:
         lines += ["No recorded run yet."]
     return "\n".join([*lines, ":::", ""])
 
 
-def gallery(records: list[dict], folder: str, part: str | None = None) -> str:
-    """Cards of all chapters, or of one part's."""
-    best = highest(records)
-    cards = [card(p, best.get(p.slug, []), folder) for p in papers.all_papers() if part in (None, p.part)]
-    return "\n".join(["::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, "::::", ""])
+def gallery(records: list[dict], folder: str, part: str | None = None, thumbnails: frozenset[str] = frozenset()) -> str:
+    """Cards of all chapters, with buttons for the parts, or of one part's."""
+    shown = [p for p in papers.all_papers() if part in (None, p.part)]
+    by_slug = {p.slug: [r for r in records if r["slug"] == p.slug] for p in shown}
+    cards = [card(p, by_slug[p.slug], folder, thumbnails) for p in shown]
+    parts = {f"nf-part-{key}": title for key, title in papers.PARTS.items() if any(p.part == key for p in shown)}
+    buttons = filters({"Part": parts}, ".nf-card") if len(parts) > 1 else ""
+    return "\n".join([buttons, "::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, "::::", ""])
 
 
 def curves_figure(records: list[dict], path: Path) -> None:
@@ -99,8 +174,6 @@ def curves_figure(records: list[dict], path: Path) -> None:
 
 def forest_figure(records: list[dict], path: Path) -> None:
     """Data multipliers of all chapters with their intervals, on one logarithmic axis."""
-    import math
-
     import matplotlib.pyplot as plt
 
     plots.theme()
@@ -163,14 +236,21 @@ def results_page(records: list[dict], problems: list[str]) -> str:
                 f"{_seeds(mine)}{stale}",
             ]
             lines.append(f"| {' | '.join(row)} |")
+    verdicts = {f"nf-{v.replace(' ', '-')}": v for v in ("held", "failed", "mixed", "not tested")}
+    tiers = {f"nf-tier-{tier}": tier for tier in notebooks.TIERS if any(t == tier for _, t in grouped)}
     lines += ["", "## Claims ledger", "",
-              "A claim that fails is a result; *not tested* means that this tier cannot test it.", ""]  # fmt: skip
+              "A claim that fails is a result; *not tested* means that this tier cannot test it.", "",
+              filters({"Verdict": verdicts, "Tier": tiers}, "#claims-ledger tbody tr"), ""]  # fmt: skip
     for slug in highest(records):
         lines += [f"### {slug}", "", "| claim | tier | verdict | evidence (first seed) |", "|---|---|---|---|"]
         for tier in notebooks.TIERS:
             for claim in results.verdicts(grouped.get((slug, tier), [])):
                 verdict = _badge(claim["verdict"]) + _cell(claim["summary"].removeprefix(claim["verdict"]))
-                row = [f"{claim['id']} {_cell(claim['text'])}", tier, verdict, _cell(claim["evidence"])]
+                where = f'<span class="nf-tier-{tier}">{tier}</span>'
+                row = [f"{claim['id']} {_cell(claim['text'])}", where, verdict, _cell(claim["evidence"])]
                 lines.append(f"| {' | '.join(row)} |")
         lines.append("")
+    lines += ["## Download", "",
+              "{download}`measurements.csv <_generated/measurements.csv>` holds every recorded number, "
+              "{download}`claims.csv <_generated/claims.csv>` every verdict.", ""]  # fmt: skip
     return "\n".join(lines)

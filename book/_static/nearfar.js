@@ -1,0 +1,21 @@
+// Buttons that show some of a page's cards or table rows only; without this script everything is shown.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const box of document.querySelectorAll(".nf-filter")) {
+    box.hidden = false;
+    const apply = () => {
+      const groups = [...box.querySelectorAll("[role=group]")]
+        .map((group) => [...group.querySelectorAll("[aria-pressed=true]")].map((button) => button.dataset.class))
+        .filter((chosen) => chosen.length);
+      for (const item of document.querySelectorAll(box.dataset.items)) {
+        const has = (name) => item.classList.contains(name) || item.querySelector("." + name) !== null;
+        item.style.display = groups.every((chosen) => chosen.some(has)) ? "" : "none";
+      }
+    };
+    box.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (!button) return;
+      button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
+      apply();
+    });
+  }
+});

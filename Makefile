@@ -1,4 +1,4 @@
-# book, test, lint, serve, clean: the only commands a newcomer needs.
+# book, test, lint, bench, offline, serve, clean: the only commands a newcomer needs.
 PYTHON ?= python3
 TIER ?= smoke
 JOBS ?= 2
@@ -6,7 +6,7 @@ DEVICE ?= auto
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup book test lint serve clean
+.PHONY: setup book test lint bench offline serve clean
 
 setup: $(READY)
 
@@ -14,6 +14,10 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit('Near & Far needs Python 3.11 or newer: make PYTHON=python3.12') if sys.version_info < (3, 11) else None"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/.bench: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
 	@touch $@
 
 book: $(READY)
@@ -32,6 +36,13 @@ lint: $(READY)
 	@$(BIN)/nbstripout --keep-id --verify notebooks/*/*.ipynb book/*.ipynb
 	@$(BIN)/lint-imports
 	@if command -v actionlint > /dev/null; then actionlint; else echo "actionlint is not installed: workflows not checked here (CI does)"; fi
+
+bench: .venv/.bench
+	@$(BIN)/python -m benchmarks --book
+	@rm -f _build/runs/pages/benchmarks.ipynb  # `make book` draws its page anew
+
+offline: book
+	@$(BIN)/nearfar offline
 
 serve: book
 	@cd _build/html && exec ../../$(BIN)/python -m http.server 8000 --bind 127.0.0.1

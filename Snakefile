@@ -13,6 +13,7 @@ SLUGS = [slug for slug in str(config.get("papers", "")).split(",") if slug] or l
 GPUS = 1 if DEVICE != "cpu" and shutil.which("nvidia-smi") else 0
 
 
+MEASURED = (papers.root() / "benchmarks/results.json").is_file()
 PAGES = [path.stem for path in sorted((papers.root() / "book").glob("*.ipynb"))]
 
 
@@ -61,6 +62,7 @@ rule chapter:
 rule page:
     input:
         "book/{name}.ipynb",
+        lambda wildcards: ["benchmarks/results.json"] if wildcards.name == "benchmarks" and MEASURED else [],
     output:
         "_build/runs/pages/{name}.ipynb",
     log:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +23,7 @@ pytest.importorskip("snakemake")
 @pytest.fixture
 def site(toybook):
     source = papers.root() / "book"
-    for name in ("_static", "parts"):
-        (source / name).mkdir(exist_ok=True, parents=True)
-    real = Path(__file__).resolve().parents[1] / "book" / "_static"
-    for file in real.glob("*"):
-        (toybook / "book" / "_static" / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(Path(__file__).resolve().parents[1] / "book" / "_static", source / "_static")
     return toybook
 
 

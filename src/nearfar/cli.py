@@ -1,4 +1,4 @@
-"""The command line: `nearfar list | run | results | data | new | book`."""
+"""The command line: `nearfar list | run | results | data | new | book | offline`."""
 
 import sys
 from pathlib import Path
@@ -161,6 +161,15 @@ def book(*, tier: Tier = "smoke", jobs: int | None = None, device: str = "auto",
     from nearfar import book as builder
 
     builder.build(tier, jobs, device, execute_only)
+
+
+@app.command
+def offline():
+    """Pack the built site and the checkout into one zip for a classroom without a network."""
+    from nearfar import offline as packer
+
+    path = packer.pack()
+    print(f"{path} ({path.stat().st_size / 1e6:.0f} MB): unpack it and open index.html")
 
 
 def main() -> None:

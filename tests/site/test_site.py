@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from nearfar import pages, papers
+from nearfar import offline, pages, papers
 
 SITE = papers.root() / "_build" / "html"
 
@@ -56,6 +56,11 @@ def test_internal_links_anchors_and_images_hold(site):
             elif parts.fragment and file in site and unquote(parts.fragment) not in site[file].anchors:
                 broken.append((path.name, target))
     assert not broken
+
+
+def test_no_page_needs_another_host(site):
+    needed = {path.name: found for path in site if (found := offline.fetched(path.read_text(encoding="utf-8")))}
+    assert not needed
 
 
 def test_every_image_has_an_alt_text(site):

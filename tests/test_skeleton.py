@@ -4,6 +4,7 @@ import errno
 import os
 
 import pytest
+from toybook import TOC
 
 import nearfar
 from nearfar import execute, papers, results, skeleton
@@ -60,3 +61,23 @@ def test_a_full_disk_takes_everything_back(toybook, monkeypatch):
     with pytest.raises(NearFarError, match="No space left"):
         skeleton.create("new-paper", "contrastive", **PAPER)
     assert {p: p.read_bytes() for p in toybook.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("part", "after", "before"),
+    [
+        ("supervised", "notebooks/contrastive/toy", "caption: Results"),
+        ("beyond", "notebooks/contrastive/toy", "caption: Results"),
+    ],
+)
+def test_a_new_part_stands_at_its_place(part, after, before):
+    lines = skeleton._toc_with(TOC, "new-one", part).splitlines()
+    place = {text: next(n for n, line in enumerate(lines) if text in line) for text in (after, before, "new-one")}
+    assert place[after] < place["new-one"] < place[before]
+
+
+def test_a_part_that_comes_first_stands_before_the_others():
+    toc = TOC.replace("contrastive/toy", "shift/toy")
+    lines = skeleton._toc_with(toc, "new-one", "contrastive").splitlines()
+    assert [line.split("/")[-1] for line in lines if "notebooks/" in line] == ["new-one", "toy"]
+    assert lines.index("  - caption: Learning without labels") < [n for n, x in enumerate(lines) if "new-one" in x][0]

@@ -11,9 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from nearfar import execute, pages, papers, results
+from nearfar import course, course_pages, execute, pages, papers, results
 from nearfar.errors import NearFarError
 
+WIDGET = "application/vnd.jupyter.widget-view+json"  # progress bars: dead in a page, and their code is elsewhere
 SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
 
 
@@ -73,6 +74,8 @@ def stage_chapter(paper: papers.Paper, tier: str, records: list[dict]) -> tuple[
             cell = {**cell, "source": re.sub(r"^# Parameters\n", "", "".join(injected["source"]))}
         if "imports" in tags:
             cell["metadata"]["tags"] = [*tags, "hide-input"]
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 error = f"{output['ename']}: {output['evalue']}".splitlines()[0]
@@ -85,6 +88,7 @@ def stage_chapter(paper: papers.Paper, tier: str, records: list[dict]) -> tuple[
         above += ["", f":::{{error}}\nThe last run of this chapter failed: `{error or 'see its log'}`\n:::"]
     elif not done:
         above += ["", ":::{warning}\nThis chapter has not been run at this tier; its outputs are missing.\n:::"]
+    notebook["metadata"].pop("widgets", None)
     notebook["cells"] = [cells[0], _markdown("\n".join(above), f"{paper.slug}-launch"), *cells[1:]]
     return notebook, error if failed else None
 
@@ -141,6 +145,15 @@ def stage(tier: str, site: Path) -> list[str]:
     for draw, name in ((pages.curves_figure, "curves.png"), (pages.forest_figure, "forest.png")):
         draw(records, site / "book" / "_generated" / name)
         kept.add(site / "book" / "_generated" / name)
+    if (folder / course.FILE).is_file():
+        plan, figures = course.read(folder), {}
+        for part in plan.parts():
+            drawing = site / "book" / "_generated" / f"needs-{part}.svg"
+            course_pages.graph_figure(plan, part, drawing)
+            kept.add(drawing)
+            figures[part] = f"../_generated/{drawing.name}"
+        put("book/course/all-papers.md", text=course_pages.papers_page(plan))
+        put("book/course/prerequisites.md", text=course_pages.prerequisites_page(plan, figures))
     for path in [p for p in site.rglob("*") if p.is_file() and p not in kept]:
         path.unlink()
     return failed
@@ -179,7 +192,9 @@ def build(tier: str = "smoke", jobs: int | None = None, device: str = "auto", ex
     Raises `NearFarError` after the site is up when a notebook failed; when another build is at work; when Sphinx warns.
     """
     folder = papers.root()
-    papers.all_papers()  # a registry that disagrees with itself stops here
+    papers.all_papers()  # a registry that disagrees with itself stops here, and so does a bad course file
+    if (papers.root() / course.FILE).is_file():
+        course.read()
     lock = _lock(folder / "_build")
     clock = time.perf_counter()
     jobs = jobs or os.cpu_count() or 1

@@ -47,7 +47,12 @@ class Course:
     entries: Mapping[str, Entry]
     written: frozenset[str]
 
+    def parts(self) -> dict[str, str]:
+        """{part: caption} of the parts that have papers, in the book's order."""
+        return {part: caption for part, caption in papers.PARTS.items() if self.of(part)}
+
     def of(self, part: str) -> list[Entry]:
+        """The papers of one part."""
         return [entry for entry in self.entries.values() if entry.part == part]
 
 
@@ -113,7 +118,8 @@ def read(folder: Path | None = None) -> Course:
     """The course of a checkout (default: `papers.root()`).
 
     Raises `NearFarError`, one line that names the file and every bad entry: unknown part, topic or need, a cycle, a
-    missing or ill-typed field, a chapter of `_toc.yml` that the file lacks or puts into another part.
+    missing or ill-typed field, a chapter that `_toc.yml` puts into another part.  A chapter without an entry stands on
+    no course page, and that is all.
     """
     folder = folder or papers.root()
     content, problems = _load(folder / FILE), []
@@ -126,9 +132,7 @@ def read(folder: Path | None = None) -> Course:
         problems += _entry_problems(slug, fields, concepts.keys() | entries.keys(), content["topics"])
     chapters = papers.slugs(folder)
     for slug, part in chapters.items():
-        if slug not in entries:
-            problems.append(f"{slug}: is a chapter of _toc.yml and has no entry")
-        elif entries[slug].get("part") != part:
+        if slug in entries and entries[slug].get("part") != part:
             problems.append(f"{slug}: stands in the part {part!r} of _toc.yml")
     if not problems and (circle := _cycle({slug: fields["needs"] for slug, fields in entries.items()})):
         problems.append(f"{circle[0]}: needs itself, by way of {' → '.join(circle)}")
@@ -138,7 +142,7 @@ def read(folder: Path | None = None) -> Course:
         concepts={n: Concept(n, f["title"], f.get("term", ""), f.get("link", "")) for n, f in concepts.items()},
         entries={slug: Entry(**{name: tuple(value) if isinstance(value, list) else value
                                 for name, value in fields.items()}) for slug, fields in entries.items()},
-        written=frozenset(chapters),
+        written=frozenset(chapters.keys() & entries.keys()),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from nearfar import papers, plots
+from nearfar import plots
 from nearfar.course import Course, Entry, arrows, order
 
 Segment = tuple[str, str]
@@ -133,7 +133,7 @@ def papers_page(course: Course) -> str:
              f"{len(course.entries)} papers are planned for this book; {len(course.written)} chapters are written. "
              "**Bold** titles lead to a chapter, the others to the paper itself. The slug is the chapter's name on "
              "the command line.", ""]  # fmt: skip
-    for part, caption in papers.PARTS.items():
+    for part, caption in course.parts().items():
         lines += [f"## {caption}", "", _counts(course, part), "",
                   "| paper | idea | topics | know first |", "|---|---|---|---|"]  # fmt: skip
         for entry in course.of(part):
@@ -157,7 +157,7 @@ def prerequisites_page(course: Course, figures: Mapping[str, str]) -> str:
     for concept in course.concepts.values():
         users = sum(concept.id in entry.needs for entry in course.entries.values())
         lines.append(f"| {_need(course, concept.id)} | {concept.id} | {users} papers |")
-    for part, caption in papers.PARTS.items():
+    for part, caption in course.parts().items():
         pairs = arrows(course, part)
         alt = f"{caption}: " + "; ".join(
             f"{entry.slug} needs {', '.join(need for need, paper in pairs if paper == entry.slug)}"

@@ -34,19 +34,30 @@ def _bib_entry(slug: str, title: str, authors: str, year: int, arxiv: str, venue
 
 
 def _toc_with(toc: str, slug: str, part: str) -> str:
-    """The table of contents with one more line: after the part's last chapter, or as a new part before the last one."""
+    """The table of contents with one more line: after the part's last chapter, or as a new part at its place."""
     lines = toc.splitlines(keepends=True)
-    mine = [n for n, line in enumerate(lines) if f"file: notebooks/{part}/" in line]
+    chapters = {
+        n: line.split("notebooks/")[1].split("/")[0] for n, line in enumerate(lines) if "file: notebooks/" in line
+    }
+    mine = [n for n, name in chapters.items() if name == part]
     if mine:
         indent = lines[mine[-1]].split("-")[0]
         lines.insert(mine[-1] + 1, f"{indent}- file: notebooks/{part}/{slug}\n")
         return "".join(lines)
-    captions = [n for n, line in enumerate(lines) if line.startswith("  - caption:")]
     block = (
         f"  - caption: {papers.PARTS[part]}\n    chapters:\n      - file: book/parts/{part}\n        sections:\n"
         f"          - file: notebooks/{part}/{slug}\n"
     )
-    lines.insert(captions[-1] if captions else len(lines), block)
+    known = list(papers.PARTS)
+    earlier = [n for n, name in chapters.items() if name in known and known.index(name) < known.index(part)]
+    captions = [n for n, line in enumerate(lines) if line.startswith("  - caption:")]
+    if earlier:
+        place = earlier[-1] + 1
+    elif chapters:
+        place = max((n for n in captions if n < min(chapters)), default=len(lines))
+    else:
+        place = captions[-1] if captions else len(lines)
+    lines.insert(place, block)
     return "".join(lines)
 
 

@@ -1,0 +1,105 @@
+"""What only a browser can tell: formulas are typeset, buttons and sliders work, nothing is fetched from elsewhere."""
+
+import pytest
+
+from nearfar import papers
+
+CHAPTERS = [f"notebooks/{paper.part}/{paper.slug}.html" for paper in papers.all_papers()]
+PAGES = [f"{page}.html" for page in papers.pages()]
+MEGABYTE = 1e6
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_loads_whole_and_from_here_only(visit, address, path):
+    page = visit(path)
+    assert not page.complaints
+    assert not [url for url in page.fetched if not url.startswith((address, "data:"))]
+    assert page.locator("article h1").count() == 1 and page.title()
+    assert page.locator("html").get_attribute("lang") == "en"
+    levels = page.eval_on_selector_all("article :is(h1, h2, h3, h4)", "all => all.map(e => +e.tagName[1])")
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), levels
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 1
+
+
+@pytest.mark.parametrize("path", [*CHAPTERS, "book/index.html", "book/results.html"])
+def test_a_phone_shows_the_page_in_one_column(visit, path):
+    page = visit(path, viewport={"width": 390, "height": 844})
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 1
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_formulas_are_typeset(visit, path):
+    page = visit(path)
+    page.wait_for_selector("mjx-container")
+    assert page.locator("mjx-container").count() > 10
+    assert page.locator("mjx-merror").count() == 0
+    assert page.locator(".math.notranslate").filter(has_text="\\(").count() == 0
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_a_chapter_is_light_enough(visit, path):
+    page = visit(path)
+    total = sum(request.sizes()["responseBodySize"] for request in page.fetched.values())
+    assert total <= 3.5 * MEGABYTE, f"{total / MEGABYTE:.1f} MB uncompressed"
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_the_slider_changes_the_figure(visit, path):
+    page = visit(path)
+    slider, shown = page.locator(".nf-frames input[type=range]").first, page.locator(".nf-frames img:visible").first
+    before = shown.get_attribute("alt")
+    slider.focus()
+    slider.press("Home" if slider.input_value() != "0" else "End")
+    assert shown.get_attribute("alt") != before
+    assert page.locator(".nf-frames output").first.inner_text() in shown.get_attribute("alt")
+
+
+@pytest.mark.parametrize(("word", "slug"), [("Sinkhorn", "swav"), ("oversampling", "smote"), ("regressor", "conr")])
+def test_search_finds_a_chapter_by_a_word_of_its_text(visit, word, slug):
+    page = visit(f"search.html?q={word}")
+    page.wait_for_selector("#search-results li a")
+    links = page.eval_on_selector_all("#search-results a", "all => all.map(e => e.href)")
+    assert any(f"/{slug}.html" in link for link in links)
+
+
+def test_cards_can_be_filtered_by_part(visit):
+    page = visit("book/index.html")
+    everything = page.locator(".nf-card:visible").count()
+    page.locator(".nf-filter button", has_text=papers.PARTS["imbalance"]).click()
+    wanted = [paper for paper in papers.all_papers() if paper.part == "imbalance"]
+    assert page.locator(".nf-card:visible").count() == len(wanted) < everything
+    page.locator(".nf-filter button", has_text=papers.PARTS["imbalance"]).click()
+    assert page.locator(".nf-card:visible").count() == everything
+
+
+def test_the_ledger_can_be_filtered_by_verdict_and_tier(visit):
+    page = visit("book/results.html")
+    page.locator(".nf-filter button", has_text="failed").click()
+    page.locator(".nf-filter button", has_text="smoke").click()
+    rows = page.locator("#claims-ledger tbody tr:visible")
+    assert rows.count() > 0
+    assert all("failed" in text and "smoke" in text for text in rows.all_inner_texts())
+
+
+@pytest.mark.parametrize("path", ["book/index.html", "book/results.html", *CHAPTERS[:2]])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_barrier(visit, path, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs `pip install -e '.[browser]'`")
+    found = axe.Axe().run(visit(path, color_scheme=scheme)).response["violations"]
+    bad = [
+        (v["id"], v["nodes"][0]["html"][:120], len(v["nodes"])) for v in found if v["impact"] in ("serious", "critical")
+    ]
+    assert not bad
+
+
+@pytest.mark.parametrize("path", ["book/index.html", "book/results.html", "book/how-to-read.html", *CHAPTERS])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screenshots_to_look_at(visit, path, width, scheme):
+    page = visit(path, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    folder = papers.root() / "_build" / "screenshots"
+    file = folder / f"{path.split('/')[-1].removesuffix('.html')}-{width}-{scheme}.png"
+    page.screenshot(path=file, full_page=True)
+    assert file.stat().st_size > 10_000

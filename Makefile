@@ -1,4 +1,4 @@
-# book, test, lint, bench, offline, serve, clean: the only commands a newcomer needs.
+# book, test, lint, bench, student, offline, serve, clean: the only commands a newcomer needs.
 PYTHON ?= python3
 TIER ?= smoke
 JOBS ?= 2
@@ -6,7 +6,7 @@ DEVICE ?= auto
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup book test lint bench offline serve clean
+.PHONY: setup book test lint bench student offline serve clean
 
 setup: $(READY)
 
@@ -40,6 +40,9 @@ lint: $(READY)
 bench: .venv/.bench
 	@$(BIN)/python -m benchmarks --book
 	@rm -f _build/runs/pages/benchmarks.ipynb  # `make book` draws its page anew
+
+student: $(READY)
+	@$(BIN)/nearfar student
 
 offline: book
 	@$(BIN)/nearfar offline

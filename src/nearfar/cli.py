@@ -1,4 +1,4 @@
-"""The command line: `nearfar list | run | results | data | new | book | offline`."""
+"""The command line: `nearfar list | run | results | data | new | book | student | offline`."""
 
 import sys
 from pathlib import Path
@@ -161,6 +161,15 @@ def book(*, tier: Tier = "smoke", jobs: int | None = None, device: str = "auto",
     from nearfar import book as builder
 
     builder.build(tier, jobs, device, execute_only)
+
+
+@app.command
+def student():
+    """Write every notebook without its solutions, and the solutions as one archive."""
+    from nearfar import student as writer
+
+    notebooks, solutions = writer.write()
+    print(f"{len(notebooks)} notebooks in {notebooks[0].parents[1]}, solutions in {solutions}")
 
 
 @app.command

@@ -64,15 +64,20 @@ def record_path(slug: str, tier: str, seed: int, folder: Path | None = None) -> 
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes all of `text` or nothing; readers see the old file or the new one.
+    """`write_bytes_atomically` of text in UTF-8."""
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Writes all of `content` or nothing; readers see the old file or the new one.
 
     Raises `NearFarError` when the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -81,7 +86,8 @@ def write_atomically(path: Path, text: str) -> None:
             f"could not write {path}: {problem.strerror}; nothing was changed. Make room or set NEARFAR_RESULTS."
         ) from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def _versions() -> dict[str, str]:

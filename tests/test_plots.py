@@ -1,5 +1,6 @@
 """Figures: one look, honest intervals, a slider that works without a kernel."""
 
+import io
 import json
 import math
 import re
@@ -8,9 +9,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas
 import pytest
 import torch
+from PIL import Image
 
 from nearfar import plots
 
@@ -90,3 +93,17 @@ def test_live_frames_are_a_widget(monkeypatch):
     monkeypatch.delenv("NEARFAR_STATIC", raising=False)
     widget = plots.frames(lambda value: plt.figure(), [1, 2, 3], label="n", alt="nothing", start=2)
     assert widget.children[0].value == 3
+
+
+def test_a_compact_png_is_smaller_and_looks_the_same():
+    figure, ax = plt.subplots()
+    ax.imshow(np.random.default_rng(0).random((40, 40)))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    small = plots.compact_png(buffer.getvalue())
+    assert len(small) < 0.7 * len(buffer.getvalue())
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), float) for png in (buffer.getvalue(), small)
+    )
+    assert before.shape == after.shape and np.abs(before - after).mean() < 3
+    assert plots.compact_png(small) == small or len(plots.compact_png(small)) < len(small)

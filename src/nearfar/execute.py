@@ -1,12 +1,14 @@
 """Executes one notebook through papermill; a failed or killed run leaves no record and no half-written notebook."""
 
+import base64
 import contextlib
 import io
+import json
 import os
 import warnings
 from pathlib import Path
 
-from nearfar import notebooks, papers
+from nearfar import notebooks, papers, plots
 from nearfar import run as runs
 from nearfar.errors import NearFarError, nearest
 
@@ -95,6 +97,7 @@ def execute(notebook: Path, output: Path, parameters: dict, *, results: Path, pr
                 str(notebook), str(partial), parameters=parameters, cwd=str(notebook.parent), progress_bar=progress,
                 kernel_name="python3", log_output=False, request_save_on_cell_execute=False,
             )  # fmt: skip
+        _compact_figures(partial)
         os.replace(partial, output)
         failed.unlink(missing_ok=True)
     except PapermillExecutionError as problem:
@@ -107,3 +110,14 @@ def execute(notebook: Path, output: Path, parameters: dict, *, results: Path, pr
         raise NearFarError(f"{notebook.name}: its kernel died; was the machine out of memory?") from problem
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _compact_figures(path: Path) -> None:
+    """Stores the figures of an executed notebook in fewer colours, where that makes them smaller."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if drawn := output.get("data", {}).get("image/png"):
+                small = plots.compact_png(base64.b64decode("".join(drawn)))
+                output["data"]["image/png"] = base64.b64encode(small).decode()
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

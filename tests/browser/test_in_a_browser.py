@@ -1,12 +1,14 @@
 """What only a browser can tell: formulas are typeset, buttons and sliders work, nothing is fetched from elsewhere."""
 
+import gzip
+
 import pytest
 
 from nearfar import papers
 
 CHAPTERS = [f"notebooks/{paper.part}/{paper.slug}.html" for paper in papers.all_papers()]
 PAGES = [f"{page}.html" for page in papers.pages()]
-MEGABYTE = 1e6
+LIMIT = 2.0e6  # bytes; 0.9 MB of them are the theme's scripts and fonts and MathJax
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -40,9 +42,15 @@ def test_formulas_are_typeset(visit, path):
 
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_a_chapter_is_light_enough(visit, path):
+    """As web servers send it: text compressed, pictures and fonts as they are."""
     page = visit(path)
-    total = sum(request.sizes()["responseBodySize"] for request in page.fetched.values())
-    assert total <= 3.5 * MEGABYTE, f"{total / MEGABYTE:.1f} MB uncompressed"
+    sizes = {}
+    for url, request in list(page.fetched.items()):
+        body = request.response().body()
+        text = url.split("?")[0].endswith((".html", ".js", ".css", ".svg"))
+        sizes[url] = len(gzip.compress(body)) if text else len(body)
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:4]
+    assert sum(sizes.values()) <= LIMIT, f"{sum(sizes.values()) / 1e6:.2f} MB, most of it {largest}"
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
@@ -56,7 +64,7 @@ def test_the_slider_changes_the_figure(visit, path):
     assert page.locator(".nf-frames output").first.inner_text() in shown.get_attribute("alt")
 
 
-@pytest.mark.parametrize(("word", "slug"), [("Sinkhorn", "swav"), ("oversampling", "smote"), ("regressor", "conr")])
+@pytest.mark.parametrize(("word", "slug"), [("Sinkhorn", "swav"), ("minority", "smote"), ("regressor", "conr")])
 def test_search_finds_a_chapter_by_a_word_of_its_text(visit, word, slug):
     page = visit(f"search.html?q={word}")
     page.wait_for_selector("#search-results li a")

@@ -47,8 +47,10 @@ def test_comments_and_bookkeeping_do_not_make_a_record_old(monkeypatch):
         other = {key: dict(texts) for key, texts in definitions.items()}
         other[f"nearfar.{module}"][name] += "\n    pass"
         monkeypatch.setattr(notebooks, "_definitions", lambda path, other=other: other)
+        notebooks._code_hash_at.cache_clear()
         assert (notebooks.code_hash("swav") != code) == numbers
         assert notebooks.page_hash(papers.notebook("swav")) != page
+    notebooks._code_hash_at.cache_clear()
 
 
 def test_fingerprint_changes_with_code_and_data_but_not_with_prose(toybook):

@@ -92,6 +92,11 @@ def code_hash(slug: str) -> str:
     identity stands in the record), keeps the books, or shows numbers; nor do comments and docstrings of `nearfar`.
     """
     path = papers.notebook(slug)
+    return _code_hash_at(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _code_hash_at(path: Path, changed: int) -> str:
     cells = [source for _, source, tags in code_cells(path) if "parameters" not in tags]
     counted = {
         module: texts

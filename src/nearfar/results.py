@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -204,15 +205,22 @@ def data_multiplier(table, method: str, baseline: str, metric: str, resamples: i
 
     central = ratios(ours.mean(), theirs.mean())
     kinds = {kind for _, kind in central}
-    draws, generator = [], np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     paired = list(ours.index) == list(theirs.index)
+
+    @cache
+    def resampled(pick: tuple[int, ...], other: tuple[int, ...]) -> float | None:
+        """The multiplier of one draw; a few seeds have few different ones."""
+        drawn = ratios(ours.to_numpy()[list(pick)].mean(axis=0), theirs.to_numpy()[list(other)].mean(axis=0))
+        return _geometric_mean(ratio for ratio, kind in drawn if kind == "exact")
+
+    draws = []
     if len(ours) > 1 and len(theirs) > 1:
         for _ in range(resamples):
-            pick = generator.integers(len(ours), size=len(ours))
-            other = pick if paired else generator.integers(len(theirs), size=len(theirs))
-            drawn = ratios(ours.to_numpy()[pick].mean(axis=0), theirs.to_numpy()[other].mean(axis=0))
-            mean = _geometric_mean(ratio for ratio, kind in drawn if kind == "exact")
-            draws += [mean] if mean is not None else []
+            pick = tuple(np.sort(generator.integers(len(ours), size=len(ours))))
+            other = pick if paired else tuple(np.sort(generator.integers(len(theirs), size=len(theirs))))
+            draws.append(resampled(pick, other))
+    draws = [value for value in draws if value is not None]
     low, high = (float(q) for q in np.percentile(draws, [2.5, 97.5])) if draws else (math.nan, math.nan)
     overall = _geometric_mean(ratio for ratio, _ in central)
     return Multiplier(

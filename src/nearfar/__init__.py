@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "data", "augment", "nn", "losses", "train", "evaluate", "run", "checkpoints", "plots", "results",
-    "papers", "notebooks", "execute", "book", "offline", "student", "cli",
+    "papers", "notebooks", "execute", "book", "offline", "student", "slides", "cli",
 }  # fmt: skip
 _FUNCTIONS = {"start": "run", "method": "notebooks"}
 

@@ -1,4 +1,4 @@
-"""The command line: `nearfar list | run | results | data | new | book | student | offline`."""
+"""The command line: `nearfar list | run | results | data | new | book | slides | student | offline`."""
 
 import sys
 from pathlib import Path
@@ -161,6 +161,20 @@ def book(*, tier: Tier = "smoke", jobs: int | None = None, device: str = "auto",
     from nearfar import book as builder
 
     builder.build(tier, jobs, device, execute_only)
+
+
+@app.command
+def slides(slug: str, *, tier: Tier = "smoke"):
+    """Make slides (reveal.js, no network needed) of a chapter that has been run.
+
+    Parameters
+    ----------
+    slug: The paper's key, as in `nearfar list`.
+    tier: Which tier's run to show.
+    """
+    from nearfar import slides as maker
+
+    print(f"open {maker.write(slug, tier)}")
 
 
 @app.command

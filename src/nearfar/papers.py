@@ -82,11 +82,12 @@ def slugs(folder: Path | None = None) -> dict[str, str]:
     return found
 
 
-def _references(folder: Path):
+def references(folder: Path | None = None):
+    """Entries of `book/references.bib` by key (pybtex).  Raises `NearFarError` for a file that cannot be read."""
     from pybtex.database import parse_file
     from pybtex.exceptions import PybtexError
 
-    path = folder / "book" / "references.bib"
+    path = (folder or root()) / "book" / "references.bib"
     try:
         return parse_file(str(path), bib_format="bibtex").entries
     except (OSError, PybtexError, UnicodeDecodeError) as problem:
@@ -111,7 +112,7 @@ def all_papers() -> tuple[Paper, ...]:
     Raises `NearFarError`, one line that names every disagreement of `_toc.yml`, `references.bib` and `notebooks/`.
     """
     folder = root()
-    chapters, entries = slugs(folder), _references(folder)
+    chapters, entries = slugs(folder), references(folder)
     kept = {p.stem: p for p in sorted((folder / "notebooks").glob("*/*.ipynb"))}
     problems = []
     for slug, part in chapters.items():

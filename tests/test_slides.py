@@ -32,7 +32,8 @@ def test_headings_begin_slides_and_code_stays_only_where_it_is_the_method():
     notebook = prepared(
         text("# Title"), code("import x", "imports"), text("## Parameters\n\nso"), code("tier = 1", "parameters"),
         text("## Method"), code("def f(): ...", "method", outputs=[PNG]), text("so **bold**"), code("assert f()"),
-        code("draw()", outputs=[PNG], mystnb={"figure": {"caption": "What is seen"}}), code("x", "solution", outputs=[PNG]),
+        code("draw()", outputs=[PNG], mystnb={"figure": {"caption": "What is seen"}}),
+        code("x", "solution", outputs=[PNG]),
     )  # fmt: skip
     kinds = [cell["metadata"]["slideshow"]["slide_type"] for cell in notebook["cells"]]
     assert kinds == ["slide", "slide", "subslide", "subslide", "subslide", "-"]

@@ -32,7 +32,7 @@ def address():
 @pytest.fixture(scope="session")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs `pip install -e '.[browser]'`")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
     if program is None:
         pytest.skip("needs a Chromium (Debian: apt install chromium)")
     with playwright.sync_playwright() as engine:

@@ -140,7 +140,7 @@ def stage(tier: str, site: Path) -> list[str]:
     for part in dict.fromkeys(known.values()):
         cards = pages.gallery(records, "../../", part, frozenset(thumbnails))
         put(f"book/_generated/gallery-{part}.md", text=cards)
-    for name, table in (("measurements", results.table()), ("claims", results.claims())):
+    for name, table in (("measurements", results.measurements_of(records)), ("claims", results.claims_of(records))):
         put(f"book/_generated/{name}.csv", text=table.to_csv(index=False))
     for draw, name in ((pages.curves_figure, "curves.png"), (pages.forest_figure, "forest.png")):
         draw(records, site / "book" / "_generated" / name)

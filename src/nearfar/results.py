@@ -91,17 +91,26 @@ def is_stale(record: dict) -> bool:
     return notebooks.fingerprint(code, record["dataset"].values()) != record["fingerprint"]
 
 
+def _readable(slug: str | None, tier: str | None, places) -> list[dict]:
+    records, problems = read_all(slug, tier, places)
+    if problems:
+        raise NearFarError(problems[0])
+    return records
+
+
 def table(slug: str | None = None, tier: str | None = None, places=None):
     """All recorded measurements as one tidy pandas table, a row each.
 
     Columns: slug, tier, seed, metric, method, size, value, higher_is_better, device, stale (older than the code).
     Raises `NearFarError` for a broken or older record file.
     """
+    return measurements_of(_readable(slug, tier, places))
+
+
+def measurements_of(records: list[dict]):
+    """`table` of given records."""
     import pandas
 
-    records, problems = read_all(slug, tier, places)
-    if problems:
-        raise NearFarError(problems[0])
     rows = [
         {"slug": r["slug"], "tier": r["tier"], "seed": r["seed"], **row, "device": r["device"], "stale": stale}
         for r in records
@@ -114,11 +123,13 @@ def table(slug: str | None = None, tier: str | None = None, places=None):
 
 def claims(slug: str | None = None, tier: str | None = None, places=None):
     """All judged claims as a pandas table: slug, tier, seed, id, text, verdict, evidence.  Errors as `table`."""
+    return claims_of(_readable(slug, tier, places))
+
+
+def claims_of(records: list[dict]):
+    """`claims` of given records."""
     import pandas
 
-    records, problems = read_all(slug, tier, places)
-    if problems:
-        raise NearFarError(problems[0])
     rows = [{"slug": r["slug"], "tier": r["tier"], "seed": r["seed"], **c} for r in records for c in r["claims"]]
     return pandas.DataFrame(rows, columns=["slug", "tier", "seed", "id", "text", "verdict", "evidence"])
 

@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 import statistics
 from datetime import date
 from pathlib import Path
 
 from benchmarks import measure
+from nearfar.run import write_atomically
 
 RESULTS = measure.ROOT / "benchmarks" / "results.json"
 LOWER_IS_BETTER = {"s": True, "MB": True, "images/s": False}
@@ -79,10 +79,7 @@ def read(path: Path = RESULTS) -> dict:
 
 def write(results: dict, path: Path = RESULTS) -> None:
     """Replaces the file at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 def add(entry: dict, machine: dict, path: Path = RESULTS) -> None:

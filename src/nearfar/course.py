@@ -101,13 +101,7 @@ def _concept_problems(name: str, fields: dict) -> list[str]:
 
 
 def _load(path: Path) -> dict:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as problem:
-        line = str(problem).splitlines()[0]
-        raise NearFarError(f"{path} cannot be read as YAML: {line}. Compare it with the committed one.") from problem
+    content = papers.read_yaml(path)
     names = ("topics", "concepts", "papers")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in names):
         raise NearFarError(f"{path} must hold the lists {', '.join(names)}; see the committed one for the format.")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from nearfar import plots
+from nearfar import papers, plots
 from nearfar.course import Course, Entry, arrows, order
 
 Segment = tuple[str, str]
@@ -116,9 +116,7 @@ def _need(course: Course, name: str) -> str:
 
 
 def _by(entry: Entry) -> str:
-    names = entry.authors
-    who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
-    return f"{who or 'authors not known to us'}, {entry.year}"
+    return f"{papers.by(entry.authors) or 'authors not known to us'}, {entry.year}"
 
 
 def _counts(course: Course, part: str) -> str:
@@ -156,7 +154,7 @@ def prerequisites_page(course: Course, figures: Mapping[str, str]) -> str:
              "## Concepts", "", "| concept | in the drawings | needed by |", "|---|---|---|"]  # fmt: skip
     for concept in course.concepts.values():
         users = sum(concept.id in entry.needs for entry in course.entries.values())
-        lines.append(f"| {_need(course, concept.id)} | {concept.id} | {users} papers |")
+        lines.append(f"| {_need(course, concept.id)} | {concept.id} | {users} paper{'' if users == 1 else 's'} |")
     for part, caption in course.parts().items():
         pairs = arrows(course, part)
         alt = f"{caption}: " + "; ".join(

@@ -1,6 +1,6 @@
 """One zip for a classroom without a network: the built site, and the checkout that its notebooks run in."""
 
-import os
+import io
 import subprocess
 import zipfile
 from html.parser import HTMLParser
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nearfar import papers
 from nearfar.errors import NearFarError
+from nearfar.run import write_bytes_atomically
 
 TARGET = Path("_build") / "near-and-far-offline.zip"
 _FIRST = """<!doctype html>
@@ -63,22 +64,13 @@ def pack(target: Path | None = None) -> Path:
     if listed.returncode:
         raise NearFarError(f"{folder} is no git clone, so what belongs to the book is not known; clone it.")
     kept = [folder / name for name in sorted(filter(None, listed.stdout.split("\0"))) if (folder / name).is_file()]
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("near-and-far/README.txt", _README)
-            archive.writestr("near-and-far/index.html", _FIRST)
-            for path in pages:
-                archive.write(path, f"near-and-far/site/{path.relative_to(site).as_posix()}")
-            for path in kept:
-                archive.write(path, f"near-and-far/checkout/{path.relative_to(folder).as_posix()}")
-        os.replace(temporary, target)
-    except OSError as problem:
-        raise NearFarError(
-            f"could not write {target}: {problem.strerror}; nothing was changed. Make room."
-        ) from problem
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("near-and-far/README.txt", _README)
+        archive.writestr("near-and-far/index.html", _FIRST)
+        for path in pages:
+            archive.write(path, f"near-and-far/site/{path.relative_to(site).as_posix()}")
+        for path in kept:
+            archive.write(path, f"near-and-far/checkout/{path.relative_to(folder).as_posix()}")
+    write_bytes_atomically(target, buffer.getvalue())
     return target

@@ -29,8 +29,7 @@ def highest(records: list[dict]) -> dict[str, list[dict]]:
 
 
 def authors_line(paper: papers.Paper) -> str:
-    surnames = [name.split(" ")[-1] for name in paper.authors]
-    return f"{surnames[0]} et al." if len(surnames) > 2 else " and ".join(surnames)
+    return papers.by([name.split(" ")[-1] for name in paper.authors])
 
 
 def _badge(verdict: str) -> str:
@@ -214,16 +213,16 @@ def results_page(records: list[dict], problems: list[str]) -> str:
     lines += ["## Data multipliers", "",
               "How many times more training data the baseline needs to reach the method's score. One is a tie; "
               "the interval is a 95 % bootstrap over seeds.", ""]  # fmt: skip
-    if any(results.headline(mine) for mine in highest(records).values()):
+    grouped = results.groups(records)
+    headlines = {key: results.headline(mine) for key, mine in grouped.items()}
+    if any(headlines.values()):
         lines += ["```{figure} _generated/forest.png", ":alt: Data multiplier of each chapter with its interval.", "",
                   "Data multiplier of each chapter, at the highest tier that has been run.", "```", ""]  # fmt: skip
     lines += ["| chapter | tier | metric | method over baseline | multiplier | runs |", "|---|---|---|---|---|---|"]
-    grouped = results.groups(records)
     parts = {paper.slug: paper.part for paper in papers.all_papers()}
     link = {slug: f"[{slug}](../notebooks/{part}/{slug}.ipynb)" for slug, part in parts.items()}
     for (slug, tier), mine in grouped.items():
-        found = results.headline(mine)
-        if found:
+        if found := headlines[slug, tier]:
             stale = ", older than the code" if any(map(results.is_stale, mine)) else ""
             chosen = found[0]
             rivals = f"{_cell(chosen['method'])} over {_cell(chosen['baseline'])}"

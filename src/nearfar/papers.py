@@ -1,6 +1,7 @@
 """The registry of papers: `_toc.yml` gives order and part, `book/references.bib` title, authors, year, arXiv id."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,22 @@ PARTS = {
     "generative": "Making images",
     "beyond": "Points, graphs, robots, clicks",
 }
+
+
+def by(surnames: Sequence[str]) -> str:
+    """`A`, `A and B`, or `A et al.`"""
+    return f"{surnames[0]} et al." if len(surnames) > 2 else " and ".join(surnames)
+
+
+def read_yaml(path: Path):
+    """Content of a YAML file of the book.  Raises `NearFarError` for one that cannot be read."""
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as problem:
+        line = str(problem).splitlines()[0]
+        raise NearFarError(f"{path} cannot be read as YAML: {line}. Compare it with the committed one.") from problem
 
 
 @dataclass(frozen=True)
@@ -57,14 +74,8 @@ def _files(node) -> list[str]:
 
 def pages(folder: Path | None = None) -> list[str]:
     """Files named in `_toc.yml` without suffix, the root first.  Raises `NearFarError` for an unreadable file."""
-    import yaml
-
     path = (folder or root()) / "_toc.yml"
-    try:
-        toc = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as problem:
-        line = str(problem).splitlines()[0]
-        raise NearFarError(f"{path} cannot be read as YAML: {line}. Compare it with the committed one.") from problem
+    toc = read_yaml(path)
     if not isinstance(toc, dict) or "root" not in toc:
         raise NearFarError(f"{path} has no `root:` entry; see the committed one for the format.")
     return [str(toc["root"]), *_files(toc)]

@@ -73,8 +73,7 @@ def _citations() -> dict[str, str]:
     found = {}
     for key, entry in papers.references().items():
         names = [" ".join(person.last_names) for person in entry.persons.get("author", [])]
-        who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
-        found[key] = f"({who}, {entry.fields.get('year', '')})"
+        found[key] = f"({papers.by(names)}, {entry.fields.get('year', '')})"
     return found
 
 

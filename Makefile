@@ -6,7 +6,7 @@ DEVICE ?= auto
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup book test lint bench student offline serve clean
+.PHONY: setup book test test-cluster lint bench student offline serve clean
 
 setup: $(READY)
 
@@ -29,6 +29,10 @@ test: $(READY)
 	@NEARFAR_RESULTS=$(CURDIR)/_build/second NEARFAR_STATIC=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval-lax \
 	  -n $(JOBS) --dist loadscope _build/runs/smoke
 	@$(BIN)/python -m pytest -o addopts=-ra tests/after_runs
+
+test-cluster: $(READY)  # a SLURM of one node on this machine; needs root, and Debian's slurm-wlm and munge
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,cluster]'
+	@$(BIN)/python -m pytest -o addopts=-ra tests/cluster
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -1,8 +1,10 @@
 # The one pipeline: notebook x tier x seed -> executed copy + record.  `nearfar book` and `nearfar sweep` call it.
 # A run depends on its own notebook and on the definitions in src/nearfar that it uses, and on nothing else.
+import json
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from nearfar import notebooks, papers
 
@@ -13,6 +15,11 @@ SLUGS = [slug for slug in str(config.get("papers", "")).split(",") if slug] or l
 GPUS = 1 if DEVICE != "cpu" and shutil.which("nvidia-smi") else 0
 
 
+# What `nearfar sweep` wants: {(slug, tier, seed): what that run is given}
+PLAN = {
+    (job["slug"], job["tier"], str(job["seed"])): job
+    for job in (json.loads(Path(config["plan"]).read_text()) if "plan" in config else [])
+}
 MEASURED = (papers.root() / "benchmarks/results.json").is_file()
 PAGES = [path.stem for path in sorted((papers.root() / "book").glob("*.ipynb"))]
 
@@ -73,3 +80,32 @@ rule page:
         code=lambda wildcards: notebooks.page_hash(papers.root() / f"book/{wildcards.name}.ipynb"),
     shell:
         "OMP_NUM_THREADS=1 NEARFAR_STATIC=1 {params.python} -m papermill {input[0]} {output} --cwd book > {log} 2>&1"
+
+
+# ---------------------------------------------------------------------------------------------- many runs
+def given(wildcards):
+    return PLAN[wildcards.slug, wildcards.tier, wildcards.seed]
+
+
+rule sweep:
+    input:
+        [f"_build/sweep/{tier}/{slug}/seed-{seed}.done" for slug, tier, seed in PLAN],
+
+
+rule recorded:  # the record itself is no output here: Snakemake deletes the outputs of a job that fails
+    output:
+        touch("_build/sweep/{tier}/{slug}/seed-{seed}.done"),
+    log:
+        "_build/sweep/{tier}/{slug}/seed-{seed}.log",
+    threads: 1
+    resources:
+        gpu=lambda wildcards: given(wildcards)["gpus"] and GPUS,
+        mem_mb=lambda wildcards: given(wildcards)["memory"],
+        runtime=lambda wildcards: given(wildcards)["minutes"],
+    params:
+        python=sys.executable,
+        records=config.get("records", "results"),
+    shell:
+        "OMP_NUM_THREADS=1 {params.python} -m nearfar.cli run {wildcards.slug} --tier {wildcards.tier} "
+        "--seed {wildcards.seed} --device {DEVICE} --results {params.records} "
+        "--output _build/sweep/{wildcards.tier}/{wildcards.slug}/seed-{wildcards.seed}.ipynb > {log} 2>&1"

@@ -300,6 +300,37 @@ def test_blocks_change_nothing(monkeypatch, name, channels):
     torch.testing.assert_close(view(x, generator()), whole, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["simclr", "byol-prime"])
+def test_all_some_or_one_chosen_are_the_same(monkeypatch, name):
+    """An accelerator computes all images and selects; the CPU computes the chosen ones only."""
+    view, batch = recipe(name, 40, blur=0.5, grey=0.5, solarise=0.5), images(n=13)
+    alone = view(batch, generator(5))
+    monkeypatch.setattr(augment.checks, "_PIXELS_PER_BLOCK", 1)  # one image at a time: all or none are chosen
+    assert torch.equal(view(batch, generator(5)), alone)
+    monkeypatch.setattr(
+        augment.colour,
+        "change_chosen",
+        lambda chosen, x, change: augment.checks.select(chosen, change(x, slice(None)), x),
+    )
+    torch.testing.assert_close(view(batch, generator(5)), alone, rtol=0, atol=1e-15)
+
+
+def test_autocast_changes_nothing():
+    view, batch = recipe("moco-v2", 24), images(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = view(batch, generator(1))
+        moved = affine(batch, generator=generator(1))
+    assert torch.equal(inside, view(batch, generator(1)))
+    assert torch.equal(moved, affine(batch, generator=generator(1)))
+
+
+def test_gradients_pass_through_views():
+    """Fixed draws make a view a piecewise smooth function of the pixels."""
+    batch = (0.2 + 0.6 * images(n=3, size=8)).requires_grad_()
+    view = recipe("simclr", 6, blur=0.5, jitter=1.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0)
+    assert torch.autograd.gradcheck(lambda x: view(x, generator(2)), batch)
+
+
 def test_overrides_turn_things_off():
     x = images()
     plain = recipe("simclr", 32, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0, jitter=0, grey=0, blur=0)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from toybook import edit
 
-from nearfar import book, papers
+from nearfar import book, freshness, notebooks, papers, staging, website
 from nearfar.errors import NearFarError
 
 pytest.importorskip("jupyter_book")
@@ -95,17 +95,116 @@ def test_a_broken_record_is_shown_on_the_results_page(site):
     broken.parent.mkdir(parents=True)
     broken.write_text('{"schema": 0}')
     build(execute_only=True)
-    book.stage("smoke", site / "_build/site")
+    staging.stage("smoke", site / "_build/site")
     page = (site / "_build/site/book/results.md").read_text()
     assert "Records that could not be read" in page and "record schema 0" in page and "| C1 ours wins |" in page
 
 
 def test_a_staged_chapter_shows_what_ran(site):
     build(execute_only=True)
-    notebook, error = book.stage_chapter(papers.get("toy"), "smoke", [])
+    notebook, error = staging.stage_chapter(papers.get("toy"), "smoke", [])
     assert error is None
     tags = [tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])]
     assert "injected-parameters" not in tags
     text = json.dumps(notebook)
     assert "Reading time about 5 minutes" in text
     assert "Open in Colab" in text and "/blob/main/notebooks/contrastive/toy.ipynb" in text
+    assert "No run is recorded yet." in text
+
+
+def test_a_staged_chapter_links_the_glossary(toybook):
+    (toybook / "book/glossary.md").write_text("# Glossary\n\n```{glossary}\nView\n  V.\n\nEmbedding\n  E.\n```\n")
+    edit(toybook / "notebooks/contrastive/toy.ipynb", "# Toy", "# Toy embedding\\n\\nEmbeddings of a view")
+    notebook, _ = staging.stage_chapter(papers.get("toy"), "smoke", [])
+    texts = ["".join(cell["source"]) for cell in notebook["cells"]]
+    assert "# Toy embedding\n\n{term}`Embeddings <Embedding>` of a view" in texts
+
+
+def record(**changes):
+    fields = {
+        "schema": 1, "slug": "toy", "tier": "smoke", "seed": 0, "device": "cpu", "dataset": {}, "budget": {},
+        "started": "", "seconds": 1.0, "peak_memory": {}, "versions": {}, "commit": "", "fingerprint": "",
+        "headline": {"metric": "m", "method": "ours", "baseline": "theirs"}, "claims": [],
+        "measurements": [{"metric": "m", "method": method, "size": size, "value": size / 99, "higher_is_better": True}
+                         for method in ("ours", "theirs") for size in (10, 20)],
+    }  # fmt: skip
+    return json.dumps({**fields, **changes})
+
+
+def test_a_book_that_lacks_everything_is_built_and_says_what(site):
+    gallery = "# Toy book\n\n```{include} _generated/overview.md\n```\n\n```{include} _generated/gallery.md\n```\n"
+    (site / "book/index.md").write_text(gallery)
+
+    def pages():
+        staging.stage("smoke", site / "_build/site")
+        book._sphinx(site / "_build/site", site / "_build/sphinx.log", jobs=2)
+        return [(site / f"_build/html/{name}.html").read_text()
+                for name in ("book/index", "book/results", "notebooks/contrastive/toy")]  # fmt: skip
+
+    index, results, chapter = pages()
+    assert "so there are no curves to show" in index and "No recorded run yet" in index
+    assert "No picture: no cell is tagged" in index and "No runs are recorded yet" in results
+    assert "has not been run at this tier" in chapter and "No run is recorded yet." in chapter
+    path = site / "results/smoke/toy/seed-0.json"
+    path.parent.mkdir(parents=True)
+    claims = [{"id": "C1", "text": "wins", "verdict": "held", "evidence": ""}]
+    path.write_text(record(measurements=[], claims=claims))
+    index, results, _ = pages()
+    assert "No data multiplier" in index and "give no data multiplier" in results and "no evidence recorded" in results
+
+
+def test_figures_are_drawn_when_their_records_changed(site):
+    path = site / "results/smoke/toy/seed-0.json"
+    path.parent.mkdir(parents=True)
+
+    def drawn(**changes):
+        path.write_text(record(**changes))
+        staging.stage("smoke", site / "_build/site")
+        return {p.name: p.stat().st_mtime_ns for p in (site / "_build/site/book/_generated").glob("*.png")}
+
+    first = drawn()
+    assert set(first) == {"curves.png", "forest.png"} and drawn() == first
+    changed = drawn(seed=0, measurements=json.loads(record())["measurements"][:4][::-1])
+    assert all(changed[name] > first[name] for name in first)
+    (site / "_build/site/book/_generated/forest.png").unlink()
+    again = drawn(seed=0, measurements=json.loads(record())["measurements"][:4][::-1])
+    assert again["curves.png"] == changed["curves.png"] and "forest.png" in again
+    assert not {"curves.png", "forest.png"} & drawn(headline=None).keys()
+
+
+def test_code_hashes_are_kept_between_builds(site, monkeypatch):
+    store, records = site / "_build/hashes.json", [json.loads(record())]
+    assert freshness.marked(records, store)[0]["stale"]
+    code = notebooks.code_hash("toy", "smoke")
+    monkeypatch.setattr(notebooks, "code_hash", lambda *_: pytest.fail("nothing changed"))
+    fresh = {**records[0], "fingerprint": notebooks.fingerprint(code, [])}
+    assert not freshness.marked([fresh], store)[0]["stale"]
+    monkeypatch.setattr(notebooks, "code_hash", lambda *_: "other")
+    edit(site / "notebooks/contrastive/toy.ipynb", "ours wins", "ours wins again")
+    assert freshness.marked([fresh], store)[0]["stale"]
+    store.write_text("broken")
+    assert freshness.marked([{**fresh, "slug": "gone"}], store)[0]["stale"]
+
+
+def test_a_page_describes_itself(site):
+    told = "# Toy <&>\\n\\n**In one sentence.** Twice < thrice."
+    edit(site / "notebooks/contrastive/toy.ipynb", "# Toy", told)
+    staging.stage("smoke", site / "_build/site")
+    book._sphinx(site / "_build/site", site / "_build/sphinx.log")
+    page = (site / "_build/html/notebooks/contrastive/toy.html").read_text()
+    assert '<meta name="description" content="Twice &lt; thrice."/>' in page
+    assert '<meta property="og:title" content="Toy &lt;&amp;&gt;"/>' in page and 'content="article"' in page
+
+
+@pytest.mark.parametrize(
+    ("paragraphs", "told"),
+    [
+        (["Short.", "A paragraph that is long enough to say something."],
+         "A paragraph that is long enough to say something."),
+        (["A paragraph that is long enough to say something.", "In one sentence. This."], "This."),
+        (["word " * 99], " ".join(["word"] * 39) + " …"),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_the_description_is_the_idea_or_the_first_paragraph(paragraphs, told):
+    assert website.description(paragraphs) == told

@@ -1,5 +1,7 @@
 """Method cells load without a kernel; a fingerprint follows the code that a run depends on."""
 
+import json
+
 import pytest
 from toybook import edit
 
@@ -41,21 +43,21 @@ def test_parameters_are_read_from_their_cell(toybook):
 def test_comments_and_bookkeeping_do_not_make_a_record_old(monkeypatch):
     """Only what can change a number counts; what is drawn counts for the page."""
     definitions = notebooks._definitions(papers.notebook("swav"))
-    code = notebooks.code_hash("swav")
+    code = notebooks.code_hash("swav", "small")
     page = notebooks.page_hash(papers.notebook("swav"))
     for module, name, numbers in (("plots", "frames", False), ("run", "start", False), ("losses", "nt_xent", True)):
         other = {key: dict(texts) for key, texts in definitions.items()}
         other[f"nearfar.{module}"][name] += "\n    pass"
         monkeypatch.setattr(notebooks, "_definitions", lambda path, other=other: other)
         notebooks._code_hash_at.cache_clear()
-        assert (notebooks.code_hash("swav") != code) == numbers
+        assert (notebooks.code_hash("swav", "small") != code) == numbers
         assert notebooks.page_hash(papers.notebook("swav")) != page
     notebooks._code_hash_at.cache_clear()
 
 
 def test_fingerprint_changes_with_code_and_data_but_not_with_prose(toybook):
     def mark(identity):
-        return notebooks.fingerprint(notebooks.code_hash("toy"), [identity])
+        return notebooks.fingerprint(notebooks.code_hash("toy", "smoke"), [identity])
 
     path = toybook / "notebooks/contrastive/toy.ipynb"
     before = mark("a")
@@ -66,3 +68,32 @@ def test_fingerprint_changes_with_code_and_data_but_not_with_prose(toybook):
     assert mark("a") == before
     edit(path, "return 2 * x", "return x + x")
     assert mark("a") != before
+
+
+def test_only_the_tiers_own_budget_counts(toybook):
+    path = toybook / "notebooks/contrastive/toy.ipynb"
+    choice = 'budget = {\n    "smoke": {"steps": 3},  # a word\n    "small": dict(steps=5),\n}[tier]'
+    edit(path, "return 2 * x", f"return 2 * x\n{choice}".replace("\n", "\\n").replace('"', '\\"'))
+
+    def marks():
+        return [notebooks.code_hash("toy", tier) for tier in ("smoke", "small")]
+
+    smoke, small = marks()
+    assert smoke != small
+    edit(path, "steps=5", "steps=7")
+    assert marks()[0] == smoke and marks()[1] != small
+    small = marks()[1]
+    edit(path, "# a word", "# another word")
+    assert marks() == [smoke, small]
+    edit(path, ": 3}", ": 4}")
+    assert marks()[0] != smoke and marks()[1] == small
+
+
+def test_a_cell_that_only_draws_does_not_count(toybook):
+    path = toybook / "notebooks/contrastive/toy.ipynb"
+    before = notebooks.code_hash("toy", "smoke")
+    cell = {"cell_type": "code", "metadata": {"tags": ["drawing"]}, "source": "print(1)"}
+    edit(path, '"cells": [', '"cells": [' + json.dumps(cell) + ",")
+    assert notebooks.code_hash("toy", "smoke") == before
+    edit(path, '"drawing"', '"other"')
+    assert notebooks.code_hash("toy", "smoke") != before

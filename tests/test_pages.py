@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from toybook import edit
 
-from nearfar import pages, papers
+from nearfar import ledger, overviews, pages, papers
+from nearfar.errors import NearFarError
 
 
 def record(tier="smoke", seed=0, seconds=20.0, verdict="held", **changes):
@@ -44,7 +45,9 @@ def test_a_card_says_what_is_recorded(toybook):
     assert "Doe and Roe, 2024" in text and "\nTwice is more.\n" in text
     assert "small tier, 2 seeds. A run: smoke 20 s, small 6 min." in text and "× [" in text
     assert ":class-item: nf-card nf-part-contrastive" in text and ":img-top:" not in text
-    assert ":img-top: ../book/_generated/thumbnail-toy.png" in pages.gallery(records, "../", None, frozenset({"toy"}))
+    shown = pages.gallery(records, "../", None, {"toy": ""}, {"toy": ("clustering", "hard negatives")})
+    assert ":img-top: ../book/_generated/thumbnail-toy.png" in shown and "No picture" not in shown
+    assert "nf-topic-clustering nf-topic-hard-negatives" in shown and "clustering · hard negatives" in shown
 
 
 def test_a_card_without_records_says_so(toybook):
@@ -52,28 +55,88 @@ def test_a_card_without_records_says_so(toybook):
     assert "No recorded run yet." in text and "data" not in text
 
 
-def test_a_record_without_a_headline_has_no_multiplier(toybook):
-    assert "**none recorded** data" in pages.card(papers.get("toy"), [record(headline=None)], "")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"headline": None}, "the records name no comparison (`run.headline`)"),
+        ({"measurements": []}, "no 'accuracy' of 'ours'"),
+        ({"headline": {"metric": "accuracy", "method": "ours", "baseline": "gone"}}, "no 'accuracy' of 'gone'"),
+    ],
+)
+def test_records_without_a_curve_say_why(toybook, changes, said):
+    broken = record(**changes)
+    assert any(line.startswith("No data multiplier: ") and said in line
+               for line in pages.card(papers.get("toy"), [broken], "").splitlines())  # fmt: skip
+    page = ledger.results_page([broken], [])
+    line = next(line for line in page.splitlines() if said in line)
+    assert line.startswith("- [toy]") and "smoke tier" in line
+    assert "_generated/forest.png" not in page and "| chapter | tier |" not in page
+    assert not pages.panels([broken]) and "curves.png" not in pages.overview([broken])
+
+
+def test_a_chapter_without_records_is_named_on_the_results_page(toybook):
+    edit(toybook / "_toc.yml", "contrastive/toy\n", "contrastive/toy\n          - file: notebooks/contrastive/new\n")
+    (toybook / "notebooks/contrastive/new.ipynb").write_text('{"cells": []}')
+    edit(toybook / "book/references.bib", "@misc{toy", "@misc{new, title = {New}, year = {2024}}\n@misc{toy")
+    page = ledger.results_page([record()], [])
+    assert "- No recorded run yet: [new](../notebooks/contrastive/new.ipynb)." in page
+
+
+def test_without_any_record_pages_say_so(toybook):
+    assert "No runs are recorded yet." in ledger.results_page([], [])
+    assert "No runs are recorded yet" in pages.overview([])
+
+
+def test_a_claim_without_evidence_and_a_record_without_claims_say_so(toybook):
+    silent = [{"id": "C1", "text": "ours wins", "verdict": "held", "evidence": " "}]
+    assert "| no evidence recorded |" in ledger.results_page([record(claims=silent)], [])
+    page = ledger.results_page([record(claims=[])], [])
+    assert "### toy\n\nNo claims are recorded." in page
+    assert "Claims: none recorded" in pages.card(papers.get("toy"), [record(claims=[])], "")
 
 
 def test_the_ledger_can_be_filtered_and_downloaded(toybook):
-    text = pages.results_page([record(), record("small", verdict="failed")], [])
+    text = ledger.results_page([record(), record("small", verdict="failed")], [])
     assert '<span class="nf-tier-small">small</span>' in text and "ours wins \\| often" in text
     assert 'data-class="nf-failed"' in text and 'data-class="nf-tier-small"' in text
-    assert "measurements.csv" in text and "claims.csv" in text
+    assert all(f"{name}.csv" in text for name in ("measurements", "claims", "reported"))
+
+
+def test_the_overview_shows_a_few_chapters_of_every_part(toybook, monkeypatch):
+    slugs = {f"{part}-{n}": part for part in ("contrastive", "imbalance", "shift") for n in range(9)}
+    monkeypatch.setattr(papers, "slugs", lambda *_: slugs)
+    records = [record(slug=slug) for slug in slugs]
+    shown = [slug for slug, _, _ in pages.panels(records)]
+    assert len(shown) == pages.PANELS and shown == [slug for slug in slugs if int(slug[-1]) < 4]
+    assert "Shown are 12 of 27 chapters." in pages.overview(records)
+
+
+def test_figures_are_drawn_from_records(toybook, tmp_path):
+    for draw, name in ((overviews.curves_figure, "curves.png"), (overviews.forest_figure, "forest.png")):
+        draw([record(), record(seed=1)], tmp_path / name)
+        assert Image.open(tmp_path / name).width > 300
 
 
 @pytest.mark.parametrize(("size", "small"), [((1280, 960), (426, 320)), ((100, 50), (100, 50))])
 def test_the_thumbnail_is_the_key_figure(tmp_path, size, small):
-    path = tmp_path / "deep" / "thumbnail.png"
-    assert pages.thumbnail(executed({"output_type": "stream", "text": "hi"}, png(*size)), path)
+    path = tmp_path / "thumbnail.png"
+    pages.thumbnail(pages.key_figure(executed({"output_type": "stream", "text": "hi"}, png(*size))), path)
     assert abs(Image.open(path).width - small[0]) <= 1 and Image.open(path).height == small[1]
 
 
-@pytest.mark.parametrize("notebook", [executed(), executed(png(9, 9), tags=("hide-input",)), {"cells": []}])
-def test_without_a_key_figure_there_is_no_thumbnail(tmp_path, notebook):
-    assert not pages.thumbnail(notebook, tmp_path / "thumbnail.png")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("notebook", "lacking"),
+    [
+        (executed(), "the cell tagged `key-figure` shows no picture"),
+        (executed(png(9, 9), tags=("hide-input",)), "no cell is tagged `key-figure`"),
+        ({"cells": []}, "no cell is tagged `key-figure`"),
+    ],
+)
+def test_a_card_says_why_it_has_no_picture(toybook, notebook, lacking):
+    with pytest.raises(NearFarError) as told:
+        pages.key_figure(notebook)
+    text = pages.card(papers.get("toy"), [], "../", {"toy": str(told.value)})
+    assert f"\nNo picture: {lacking}.\n" in text and ":img-top:" not in text
 
 
 def test_reading_time_counts_words_and_lines():

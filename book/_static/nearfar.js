@@ -7,15 +7,27 @@ document.addEventListener("DOMContentLoaded", () => {
     if (table.scrollWidth > table.clientWidth) table.tabIndex = 0; // can be scrolled by keyboard
   }
   for (const box of document.querySelectorAll(".nf-filter")) {
-    box.hidden = false;
+    const items = [...document.querySelectorAll(box.dataset.items)];
+    const section = box.closest("section"); // the filter stays where it is when less stands below it
+    const inner = [...section.querySelectorAll("section")];
     const apply = () => {
       const groups = [...box.querySelectorAll("[role=group]")]
-        .map((group) => [...group.querySelectorAll("[aria-pressed=true]")].map((button) => button.dataset.class))
+        .map((group) => [
+          ...[...group.querySelectorAll("[aria-pressed=true]")].map((button) => button.dataset.class),
+          ...[...group.querySelectorAll("select")].map((menu) => menu.value).filter(Boolean),
+        ])
         .filter((chosen) => chosen.length);
-      for (const item of document.querySelectorAll(box.dataset.items)) {
+      const shown = items.filter((item) => {
         const has = (name) => item.classList.contains(name) || item.querySelector("." + name) !== null;
-        item.classList.toggle("nf-hidden", !groups.every((chosen) => chosen.some(has)));
+        const wanted = groups.every((chosen) => chosen.some(has));
+        item.classList.toggle("nf-hidden", !wanted);
+        return wanted;
+      });
+      for (const part of inner) {
+        part.classList.toggle("nf-hidden", items.some((item) => part.contains(item)) && !shown.some((item) => part.contains(item)));
       }
+      section.classList.toggle("nf-filtered", groups.length > 0);
+      box.querySelector("output").textContent = `${shown.length} of ${items.length} ${box.dataset.noun} shown`;
     };
     box.addEventListener("click", (event) => {
       const button = event.target.closest("button");
@@ -23,5 +35,8 @@ document.addEventListener("DOMContentLoaded", () => {
       button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
       apply();
     });
+    box.addEventListener("change", apply);
+    apply();
+    box.hidden = false;
   }
 });

@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _MODULES = {
-    "data", "augment", "nn", "losses", "train", "evaluate", "run", "checkpoints", "plots", "results",
+    "data", "augment", "nn", "losses", "train", "evaluate", "run", "checkpoints", "momentum", "plots", "results",
     "papers", "notebooks", "execute", "book", "offline", "student", "slides", "cli",
 }  # fmt: skip
 _FUNCTIONS = {"start": "run", "method": "notebooks"}

@@ -1,4 +1,4 @@
-"""The command line: `nearfar list | run | results | data | new | book | slides | student | offline`."""
+"""The command line: `nearfar list | run | sweep | results | data | new | book | slides | student | offline`."""
 
 import sys
 from pathlib import Path
@@ -161,6 +161,41 @@ def book(*, tier: Tier = "smoke", jobs: int | None = None, device: str = "auto",
     from nearfar import book as builder
 
     builder.build(tier, jobs, device, execute_only)
+
+
+@app.command
+def sweep(
+    *,
+    tiers: str = "small",
+    seeds: str = "0-2",
+    papers: str = "",
+    part: str | None = None,
+    jobs: int | None = None,
+    device: str = "auto",
+    profile: str | None = None,
+    results: Path | None = None,
+    dry_run: bool = False,
+):
+    """Run all that has no record yet, or one older than the code: chapters x tiers x seeds, several at a time.
+
+    Parameters
+    ----------
+    tiers: Tiers, as in smoke,small.
+    seeds: Seeds, as in 0-4 or 0,2,5-7.
+    papers: Slugs, as in swav,conr (default: all chapters).
+    part: Only chapters of this part of the book.
+    jobs: Runs at a time on this machine (default: number of cores).
+    device: auto, cpu, cuda or cuda:<number>.
+    profile: Snakemake profile that sends the runs to a cluster, such as cluster/slurm.
+    results: Folder of records (default: results).
+    dry_run: Only say what would run.
+    """
+    from nearfar import sweep as sweeper
+
+    slugs = sweeper.chosen([name.strip() for name in papers.split(",") if name.strip()], part)
+    wanted = [tier.strip() for tier in tiers.split(",") if tier.strip()]
+    options = {"jobs": jobs, "device": device, "profile": profile, "records": results, "dry_run": dry_run}
+    sweeper.sweep(wanted, sweeper.seeds(seeds), slugs, **options)
 
 
 @app.command

@@ -3,6 +3,7 @@
 A paper is *written* when `_toc.yml` names its chapter, else *planned*.  `nearfar.course_pages` makes pages of it.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from nearfar.errors import NearFarError, nearest
 
 FILE = "book/course/papers.yml"
 LONGEST_IDEA = 110  # characters
+SOURCES = ("found", "recalled")  # checked at the source, or from memory
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,33 @@ class Concept:
     title: str
     term: str
     link: str
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that a paper reports: as printed there, as a number, and `found` at its source or `recalled`."""
+
+    text: str
+    source: str
+
+    @property
+    def value(self) -> float:
+        return float(self.text)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a paper reports of its method and of a baseline.
+
+    what: data, measure and unit; claim: the chapter's claim that it belongs to; paper: method's and baseline's number;
+    ours: metric, method and baseline in our records; scale: from the unit of our records to the paper's.
+    """
+
+    what: str
+    claim: str
+    paper: tuple[Number, Number]
+    ours: tuple[str, str, str]
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -37,6 +66,7 @@ class Entry:
     topics: tuple[str, ...]
     idea: str
     needs: tuple[str, ...]
+    reported: tuple[Reported, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +105,8 @@ def _entry_problems(slug: str, fields: dict, known: Iterable[str], topics: list[
              "needs": list}  # fmt: skip
     wrong = [f"{slug}: {name} must be a {kind.__name__}" for name, kind in kinds.items()
              if not isinstance(fields.get(name), kind)]  # fmt: skip
-    if extra := fields.keys() - kinds.keys() - {"slug"}:
+    wrong += _reported_problems(slug, fields.get("reported", []))
+    if extra := fields.keys() - kinds.keys() - {"slug", "reported"}:
         wrong.append(f"{slug}: unknown field {', '.join(sorted(map(str, extra)))}")
     if wrong:
         return wrong
@@ -89,6 +120,36 @@ def _entry_problems(slug: str, fields: dict, known: Iterable[str], topics: list[
     known = set(known)
     wrong += [f"{slug}: needs the unknown {n!r}.{nearest(str(n), known)}" for n in fields["needs"] if n not in known]
     return wrong
+
+
+def _reported_problems(slug: str, items) -> list[str]:
+    if not isinstance(items, list):
+        return [f"{slug}: reported must be a list"]
+    wrong = []
+    for number, item in enumerate(items, start=1):
+        try:
+            _reported(item)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            wrong.append(
+                f"{slug}: reported {number} must hold what, claim, paper (two numbers, each followed by "
+                "found or recalled), ours (metric, method, baseline) and, if wanted, scale"
+            )
+    return wrong
+
+
+def _reported(item: dict) -> Reported:
+    """Raises one of Python's own errors for anything that is not as it must be."""
+    numbers = []
+    for told in item["paper"]:
+        text, source = told.split()
+        if source not in SOURCES or not math.isfinite(float(text)):
+            raise ValueError
+        numbers.append(Number(text, source))
+    (method, baseline), (metric, ours, theirs) = numbers, item["ours"]
+    if item.keys() - {"what", "claim", "paper", "ours", "scale"}:
+        raise ValueError
+    names = tuple(str(name) for name in (metric, ours, theirs))
+    return Reported(str(item["what"]), str(item["claim"]), (method, baseline), names, float(item.get("scale", 1)))
 
 
 def _concept_problems(name: str, fields: dict) -> list[str]:
@@ -134,10 +195,14 @@ def read(folder: Path | None = None) -> Course:
         raise NearFarError(f"{folder / FILE}: " + "; ".join(problem.rstrip(".") for problem in problems) + ".")
     return Course(
         concepts={n: Concept(n, f["title"], f.get("term", ""), f.get("link", "")) for n, f in concepts.items()},
-        entries={slug: Entry(**{name: tuple(value) if isinstance(value, list) else value
-                                for name, value in fields.items()}) for slug, fields in entries.items()},
+        entries={slug: _entry(fields) for slug, fields in entries.items()},
         written=frozenset(chapters.keys() & entries.keys()),
     )  # fmt: skip
+
+
+def _entry(fields: dict) -> Entry:
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return Entry(**{**values, "reported": tuple(map(_reported, fields.get("reported", [])))})
 
 
 def _cycle(needs: Mapping[str, Iterable[str]]) -> list[str]:

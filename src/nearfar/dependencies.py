@@ -53,7 +53,7 @@ def definitions(source: str, label: str) -> dict[str, dict[str, str]]:
     source: Python code, such as a notebook's cells in one; label: what errors call it.  Text has no comments and no
     docstrings.  Raises `NearFarError` for code that does not parse.
     """
-    code = _parse(source, label, "nearfar")
+    code = _parse(source, label, "nearfar", texts=False)
     found: dict[str, dict[str, str]] = {}
     seen: set[tuple[str, str]] = set()
     todo = [
@@ -83,6 +83,11 @@ def definitions(source: str, label: str) -> dict[str, dict[str, str]]:
         if name in code.imports and name not in code.definitions:
             todo += code.imports[name]
     return found
+
+
+def bare(source: str, label: str) -> str:
+    """Source without comments, docstrings and empty lines.  Raises `NearFarError` for code that does not parse."""
+    return "\n".join(line for line in _without_comments(source, _tree(source, label)) if line)
 
 
 def _targets(code: _Code, chain: Chain, module: str | None = None) -> Iterator[Chain]:
@@ -118,12 +123,17 @@ def _module(dotted: str) -> _Code:
     return _parse(path.read_text(encoding="utf-8"), str(path), package)
 
 
-def _parse(source: str, label: str, package: str) -> _Code:
+def _tree(source: str, label: str) -> ast.Module:
     try:
-        tree = ast.parse(source)
+        return ast.parse(source)
     except SyntaxError as problem:
         raise NearFarError(f"{label} is not valid Python: {problem.msg} (line {problem.lineno}).") from problem
-    lines, code = _without_comments(source, tree), _Code()
+
+
+def _parse(source: str, label: str, package: str, texts: bool = True) -> _Code:
+    """texts: whether the statements' own text is wanted, which takes most of the time."""
+    tree = _tree(source, label)
+    lines, code = _without_comments(source, tree) if texts else source.splitlines(), _Code()
     for node in ast.walk(tree):  # wherever they stand: imports inside functions count as the module's
         for name, target in _imported(node, package):
             code.imports.setdefault(name, set()).add(target)

@@ -85,25 +85,49 @@ def page_hash(path: Path) -> str:
     return hashlib.sha256(json.dumps(_definitions(path), sort_keys=True).encode()).hexdigest()
 
 
-def code_hash(slug: str) -> str:
+def code_hash(slug: str, tier: str) -> str:
     """SHA-256 of the code that decides a run's numbers: the notebook's cells and the definitions they depend on.
 
-    The parameters cell does not count (its values stand in the record), nor does code that only reads data (their
-    identity stands in the record), keeps the books, or shows numbers; nor do comments and docstrings of `nearfar`.
+    Of a dictionary {"smoke": …, "small": …, …}[tier] only the tier's own entry counts.  What cannot change a number
+    does not: the parameters cell (its values stand in the record), cells tagged `drawing`, comments and docstrings,
+    and the parts of `nearfar` that only read data (their identity stands in the record), keep the books, or draw.
     """
     path = papers.notebook(slug)
-    return _code_hash_at(path, path.stat().st_mtime_ns)
+    return _code_hash_at(path, path.stat().st_mtime_ns, tier)
 
 
-@lru_cache(maxsize=256)
-def _code_hash_at(path: Path, changed: int) -> str:
-    cells = [source for _, source, tags in code_cells(path) if "parameters" not in tags]
+@lru_cache(maxsize=1024)
+def _code_hash_at(path: Path, changed: int, tier: str) -> str:
+    cells = [_at_tier(cell, tier) for cell in _bare_cells(path, changed)]
     counted = {
         module: texts
         for module, texts in _definitions(path).items()
         if module.removeprefix("nearfar.") not in NO_NUMBERS
     }
     return hashlib.sha256(json.dumps([cells, counted], sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _bare_cells(path: Path, changed: int) -> list[str]:
+    """The code of the cells that can change a number, without comments."""
+    return [
+        dependencies.bare(_python(source), f"{path.name}, cell {number}")
+        for number, source, tags in code_cells(path)
+        if not {"parameters", "drawing"}.intersection(tags)
+    ]
+
+
+def _at_tier(source: str, tier: str) -> str:
+    """Source in which the choice {"smoke": …, "small": …}[tier] is replaced by what is chosen."""
+    if "[tier]" not in source:
+        return source
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Dict) and ast.unparse(node.slice) == "tier":
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == tier:
+                    segment = ast.get_source_segment
+                    return _at_tier(source.replace(segment(source, node), segment(source, value)), tier)
+    return source
 
 
 def fingerprint(code: str, identities) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from nearfar.errors import NearFarError, nearest
@@ -72,13 +73,23 @@ def _files(node) -> list[str]:
     return []
 
 
+def _version(path: Path) -> tuple[int, int]:
+    """What changes when a file does; (0, 0) for a missing one."""
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
+
+
 def pages(folder: Path | None = None) -> list[str]:
     """Files named in `_toc.yml` without suffix, the root first.  Raises `NearFarError` for an unreadable file."""
     path = (folder or root()) / "_toc.yml"
+    return list(_pages_at(path, _version(path)))
+
+
+@lru_cache(maxsize=8)
+def _pages_at(path: Path, version: tuple[int, int]) -> tuple[str, ...]:  # a build asks once per record
     toc = read_yaml(path)
     if not isinstance(toc, dict) or "root" not in toc:
         raise NearFarError(f"{path} has no `root:` entry; see the committed one for the format.")
-    return [str(toc["root"]), *_files(toc)]
+    return (str(toc["root"]), *_files(toc))
 
 
 def slugs(folder: Path | None = None) -> dict[str, str]:
@@ -95,10 +106,15 @@ def slugs(folder: Path | None = None) -> dict[str, str]:
 
 def references(folder: Path | None = None):
     """Entries of `book/references.bib` by key (pybtex).  Raises `NearFarError` for a file that cannot be read."""
+    path = (folder or root()) / "book" / "references.bib"
+    return _references_at(path, _version(path))
+
+
+@lru_cache(maxsize=8)
+def _references_at(path: Path, version: tuple[int, int]):
     from pybtex.database import parse_file
     from pybtex.exceptions import PybtexError
 
-    path = (folder or root()) / "book" / "references.bib"
     try:
         return parse_file(str(path), bib_format="bibtex").entries
     except (OSError, PybtexError, UnicodeDecodeError) as problem:
@@ -106,6 +122,7 @@ def references(folder: Path | None = None):
         raise NearFarError(f"{path} cannot be read as BibTeX: {line}. Mend that entry.") from problem
 
 
+@lru_cache(maxsize=4096)
 def _plain(latex: str) -> str:
     from pybtex.richtext import Text
 

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,8 @@ def read(path: Path) -> dict:
         raise NearFarError(f"{path} has record schema {record['schema']}, this version reads {runs.SCHEMA}; {advice}")
     try:
         _require(record, _FIELDS, "the record")
+        if not all(isinstance(identity, str) for identity in record["dataset"].values()):
+            raise NearFarError("a data set has no identity")
         for row in record["measurements"]:
             _require(row, _MEASUREMENT, "a measurement")
             if not math.isfinite(row["value"]):
@@ -83,9 +85,11 @@ def read_all(slug: str | None = None, tier: str | None = None, places=None) -> t
 
 
 def is_stale(record: dict) -> bool:
-    """Whether code or data changed after the record was made."""
+    """Whether code or data changed after the record was made; its field `stale` says so where there is one."""
+    if "stale" in record:
+        return record["stale"]
     try:
-        code = notebooks.code_hash(record["slug"])
+        code = notebooks.code_hash(record["slug"], record["tier"])
     except NearFarError:
         return True  # its chapter is gone
     return notebooks.fingerprint(code, record["dataset"].values()) != record["fingerprint"]
@@ -201,7 +205,7 @@ def data_multiplier(table, method: str, baseline: str, metric: str, resamples: i
         if mine.empty:
             raise ValueError(f"table has no {metric!r} of {name!r}.")
         sign = 1.0 if mine["higher_is_better"].iloc[0] else -1.0
-        wide = mine.pivot_table(index="seed", columns="size", values="value", aggfunc="mean").sort_index() * sign
+        wide = mine.groupby(["seed", "size"])["value"].mean().unstack() * sign
         if wide.isna().any().any():
             raise ValueError(f"{metric!r} of {name!r} is not recorded at every size for every seed.")
         scores[name] = wide
@@ -217,7 +221,6 @@ def data_multiplier(table, method: str, baseline: str, metric: str, resamples: i
     central = ratios(ours.mean(), theirs.mean())
     kinds = {kind for _, kind in central}
     generator = np.random.default_rng(seed)
-    paired = list(ours.index) == list(theirs.index)
 
     @cache
     def resampled(pick: tuple[int, ...], other: tuple[int, ...]) -> float | None:
@@ -227,10 +230,10 @@ def data_multiplier(table, method: str, baseline: str, metric: str, resamples: i
 
     draws = []
     if len(ours) > 1 and len(theirs) > 1:
-        for _ in range(resamples):
-            pick = tuple(np.sort(generator.integers(len(ours), size=len(ours))))
-            other = pick if paired else tuple(np.sort(generator.integers(len(theirs), size=len(theirs))))
-            draws.append(resampled(pick, other))
+        picks = others = np.sort(generator.integers(len(ours), size=(resamples, len(ours))), axis=1)
+        if list(ours.index) != list(theirs.index):
+            others = np.sort(generator.integers(len(theirs), size=(resamples, len(theirs))), axis=1)
+        draws = [resampled(pick, other) for pick, other in zip(map(tuple, picks.tolist()), map(tuple, others.tolist()))]
     draws = [value for value in draws if value is not None]
     low, high = (float(q) for q in np.percentile(draws, [2.5, 97.5])) if draws else (math.nan, math.nan)
     overall = _geometric_mean(ratio for ratio, _ in central)
@@ -244,15 +247,34 @@ def data_multiplier(table, method: str, baseline: str, metric: str, resamples: i
     )
 
 
-def headline(records: list[dict]) -> tuple[dict, Multiplier] | None:
-    """Comparison and data multiplier of the runs of one chapter at one tier; None when they name no comparison."""
+@lru_cache(maxsize=1024)
+def _multiplier(rows: tuple[tuple, ...], method: str, baseline: str, metric: str) -> Multiplier:
+    """`data_multiplier` of rows as tuples; a build asks several times for each chapter."""
     import pandas
 
+    return data_multiplier(pandas.DataFrame(rows, columns=["seed", *_MEASUREMENT]), method, baseline, metric)
+
+
+def headline(records: list[dict]) -> tuple[dict, Multiplier] | None:
+    """Comparison and data multiplier of the runs of one chapter at one tier; None when they name no comparison.
+
+    Raises `NearFarError`, one line, where the runs lack measurements that the comparison needs.
+    """
     chosen = next((r["headline"] for r in records if r.get("headline")), None)
     if chosen is None:
         return None
-    rows = pandas.DataFrame([{"seed": r["seed"], **row} for r in records for row in r["measurements"]])
-    return chosen, data_multiplier(rows, chosen["method"], chosen["baseline"], chosen["metric"])
+    metric, method, baseline = chosen["metric"], chosen["method"], chosen["baseline"]
+    rows = tuple(
+        (r["seed"], *(row[name] for name in _MEASUREMENT))
+        for r in records
+        for row in r["measurements"]
+        if row["metric"] == metric and row["method"] in (method, baseline)
+    )
+    try:
+        return chosen, _multiplier(rows, method, baseline, metric)
+    except ValueError as problem:
+        where = f"the records of {records[0]['slug']} at the {records[0]['tier']} tier"
+        raise NearFarError(f"{where} give no data multiplier: {problem}") from problem
 
 
 def groups(records: list[dict]) -> dict[tuple[str, str], list[dict]]:

@@ -122,7 +122,7 @@ class Run:
         self.claims: list[dict] = []
         self.datasets: dict[str, str] = {}
         self.comparison: dict[str, str] | None = None
-        self._code = notebooks.code_hash(slug)  # of what is about to run, not of what stands there at the end
+        self._code = notebooks.code_hash(slug, tier)  # of what is about to run, not of what stands there at the end
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
 
     def __repr__(self):

@@ -121,3 +121,23 @@ def test_environment_has_the_pins_of_the_project():
     pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     assert set(pip) - {"-e ."} == wanted
     assert f"python{project['requires-python']}" in environment["dependencies"]
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_drawing_cells_only_draw(paper):
+    """They do not count for a record's age: so nothing of theirs is recorded, or read by a later cell."""
+
+    def names(source, context):
+        code = ast.parse(notebooks._python(source))
+        found = {node.id for node in ast.walk(code) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+        made = {node.name for node in code.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        return found | made if context is ast.Store else found
+
+    code = [cell for cell in cells(paper) if cell["cell_type"] == "code"]
+    for place, cell in enumerate(code):
+        if "drawing" in tags(cell):
+            source = text(cell)
+            for word in ("run.record", "run.claim", "run.headline", "run.uses", "train.fit", ".train()", ".eval()"):
+                assert word not in source, f"{word} in a drawing cell:\n{source}"
+            for later in map(text, code[place + 1 :]):
+                assert not names(source, ast.Store) & (names(later, ast.Load) - names(later, ast.Store)), source[:80]

@@ -2,7 +2,7 @@
 
 An augmentation is made in two steps.  First it draws its parameters for the whole batch and becomes a `Stage`; then the
 stages of a recipe are applied one after the other to blocks of the batch that stay in a CPU's cache, or to all of it at
-once on an accelerator.
+once on an accelerator, always in the images' own precision, also under autocast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-Stage = Callable[[Tensor, slice], Tensor]  # (images (B, C, H, W), which rows of the batch they are) -> changed images
+# (images (B, C, H, W), which rows of the batch they are) -> changed images; may overwrite what it is given
+Stage = Callable[[Tensor, slice], Tensor]
 _PIXELS_PER_BLOCK = 2**16
 
 
@@ -44,6 +45,12 @@ def check_images(images: Tensor) -> Tensor:
                 "; divide by 255, or pass uint8"
             )
     return to_float(images[:0])
+
+
+def checked(images: Tensor) -> Tensor:
+    """The images as floats; raises ValueError as `check_images` does."""
+    check_images(images)
+    return to_float(images)
 
 
 def check_p(p: float) -> None:
@@ -78,19 +85,38 @@ def select(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.lerp(old, new.expand_as(old), mask.to(old.dtype))
 
 
+def change_chosen(chosen: Tensor, images: Tensor, change: Callable[[Tensor, Tensor | slice], Tensor]) -> Tensor:
+    """The images, overwritten by change(those, which) where chosen, (B, 1, 1, 1): `which` indexes the B images.
+
+    `change` must leave its input as it is, and return memory of its own.
+
+    On the CPU only the chosen images are computed; elsewhere all of them, since looking at the draws would make an
+    accelerator wait.
+    """
+    if images.device.type != "cpu" or type(chosen) is not Tensor:
+        return select(chosen, change(images, slice(None)), images)
+    which = chosen.flatten().nonzero()[:, 0]
+    if len(which) == 0:
+        return images
+    if len(which) == len(images):
+        return change(images, slice(None))
+    return images.index_copy_(0, which, change(images.index_select(0, which), which))
+
+
 def in_blocks(images: Tensor, stages: Sequence[Stage]) -> Tensor:
-    """Apply the stages to the images, uint8 or float, block by block.  Stages must leave their input as it is."""
+    """Apply the stages to the images, uint8 or float, block by block."""
     n, _, height, width = images.shape
     size = max(1, _PIXELS_PER_BLOCK // (height * width)) if images.device.type == "cpu" else n
     result = None
-    for start in range(0, n, size):
-        rows = slice(start, min(start + size, n))
-        block = to_float(images[rows])
-        for stage in stages:
-            block = stage(block, rows)
-        if len(block) == n:
-            return block
-        if result is None:
-            result = block.new_empty(n, *block.shape[1:])
-        result[rows] = block
+    with torch.autocast(images.device.type, enabled=False):
+        for start in range(0, n, size):
+            rows = slice(start, min(start + size, n))
+            block = images[rows].clone() if images.is_floating_point() else to_float(images[rows])
+            for stage in stages:
+                block = stage(block, rows)
+            if len(block) == n:
+                return block
+            if result is None:
+                result = block.new_empty(n, *block.shape[1:])
+            result[rows] = block
     return result

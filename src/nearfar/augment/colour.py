@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from nearfar.augment.checks import Stage, check_images, check_range, chosen, in_blocks, select, uniform
+from nearfar.augment.checks import Stage, change_chosen, check_images, check_range, chosen, in_blocks, uniform
+from nearfar.augment.geometry import mirrored, transform
 
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 Strength = float | tuple[float, float]
@@ -86,17 +87,19 @@ def _grey(images: Tensor) -> Tensor:
     return (red * _GREY[0]).add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2])
 
 
+# These overwrite the images.  One factor per image: products and sums of two run faster than one fused call.
 def _brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return (images * factor).clamp_(0, 1)
+    return images.mul_(factor).clamp_(0, 1)
 
 
 def _contrast(images: Tensor, factor: Tensor) -> Tensor:
     mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
-    return torch.addcmul(mean * (1 - factor), images, factor).clamp_(0, 1)
+    return images.mul_(factor).add_(mean.mul_(1 - factor)).clamp_(0, 1)
 
 
 def _saturation(images: Tensor, factor: Tensor) -> Tensor:
-    return torch.addcmul(_grey(images) * (1 - factor), images, factor).clamp_(0, 1)
+    grey = _grey(images).mul_(1 - factor)
+    return images.mul_(factor).add_(grey).clamp_(0, 1)
 
 
 def _hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -105,17 +108,18 @@ def _hue(images: Tensor, shift: Tensor) -> Tensor:
     With V = max and C = V − min of the channels, and r, g, b shifted and scaled to [0, 1], the hue in sixths of a turn
     is ±(1 − r + g + b), signed as g − b.  Back: channel = V − C · tent(h − n), n = −1, 1, 3 for red, green, blue (three
     sixths away from the channel's own), where tent falls from one at distance one to zero at distance two, modulo six.
+    With 0 ≤ C ≤ V ≤ 1 and 0 ≤ tent ≤ 1 the result lies in [0, 1], also when rounded.
     """
     red, green, blue = images.unbind(dim=1)  # (N, H, W) each
     value, low = images.amax(dim=1), images.amin(dim=1)
     chroma = value - low
     hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(1)
-    hue = hue.copysign_(green - blue).add_(shift.view(-1, 1, 1) * 6)  # in [−6, 6]; of no effect where C = 0
-    opposite = hue.new_tensor([3.0, -1.0, 1.0]).view(1, 3, 1, 1)
+    hue = hue.copysign_(green - blue).div_(6).add_(shift.view(-1, 1, 1))  # in turns; of no effect where C = 0
+    opposite = (hue.new_tensor([3.0, -1.0, 1.0]) / 6).view(1, 3, 1, 1)
     distance = hue[:, None] - opposite  # (N, 3, H, W)
-    distance.sub_((distance / 6).round_(), alpha=6).abs_()  # modulo six: in [0, 3]
-    tent = distance.neg_().add_(2).clamp_(0, 1)
-    return torch.addcmul(value[:, None], chroma[:, None], tent, value=-1).clamp_(0, 1)
+    distance = distance.sub_(distance.round()).abs_()  # modulo one turn: in [0, ½]
+    tent = distance.mul_(-6).add_(2).clamp_(0, 1)
+    return torch.sub(value[:, None], tent.mul_(chroma[:, None]))
 
 
 _ADJUST = {"brightness": _brightness, "contrast": _contrast, "saturation": _saturation, "hue": _hue}
@@ -129,7 +133,13 @@ def greyscale(images: Tensor, p: float = 0.2, *, generator: torch.Generator) -> 
 
 def grey_stage(n: int, like: Tensor, p: float, generator: torch.Generator) -> Stage:
     changed = chosen(n, p, like, generator)
-    return lambda images, rows: images if images.shape[1] == 1 else select(changed[rows], _grey(images), images)
+
+    def stage(images: Tensor, rows: slice) -> Tensor:
+        if images.shape[1] == 1:
+            return images
+        return change_chosen(changed[rows], images, lambda some, which: _grey(some).repeat(1, 3, 1, 1))
+
+    return stage
 
 
 def gaussian_blur(
@@ -172,23 +182,24 @@ def blur_stage(
     deviation = uniform(n, *sigma, like, generator).view(n, 1)
     offset = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
     kernel = (-0.5 * (offset / deviation).square()).softmax(dim=1)  # (N, taps), sums to one
-    # an image that is left alone gets the kernel 0 … 0 1 0 … 0
-    kernel = torch.where(changed.view(n, 1), kernel, (offset == 0).to(kernel)).view(n, taps, 1, 1, 1)
-    pad = torch.nn.functional.pad
+    down = _shifts(height, offset)
+    across = down if height == width else _shifts(width, offset)
 
-    def stage(images: Tensor, rows: slice) -> Tensor:
-        images = _correlate(pad(images, (0, 0, radius, radius), mode="reflect"), kernel[rows], 2, height)
-        return _correlate(pad(images, (radius, radius, 0, 0), mode="reflect"), kernel[rows], 3, width).clamp_(0, 1)
+    def blurred(images: Tensor, kernel: Tensor) -> Tensor:
+        vertical = (kernel @ down).view(-1, height, height)  # (B, H to, H from)
+        horizontal = (kernel @ across).view(-1, width, width).mT
+        return transform(images, vertical, horizontal).clamp_(0, 1)
 
-    return stage
+    return lambda images, rows: change_chosen(
+        changed[rows], images, lambda some, which: blurred(some, kernel[rows][which])
+    )
 
 
-def _correlate(padded: Tensor, kernel: Tensor, dim: int, extent: int) -> Tensor:
-    """Σ_t kernel[:, t] · padded shifted by t along dim: as many shifted sums as taps, for a kernel per image."""
-    total = padded.narrow(dim, 0, extent) * kernel[:, 0]
-    for tap in range(1, kernel.shape[1]):
-        total.addcmul_(padded.narrow(dim, tap, extent), kernel[:, tap])
-    return total
+def _shifts(extent: int, offset: Tensor) -> Tensor:
+    """For each offset the matrix (to, from) that shifts pixels by it, mirrored at the edges: (taps, extent²)."""
+    pixel = torch.arange(extent, dtype=offset.dtype, device=offset.device)
+    source = mirrored(pixel + offset[:, None], extent)  # (taps, to)
+    return (source[:, :, None] == pixel).to(offset.dtype).flatten(1)
 
 
 def solarise(images: Tensor, threshold: float = 0.5, p: float = 0.2, *, generator: torch.Generator) -> Tensor:
@@ -201,4 +212,6 @@ def solarise_stage(n: int, like: Tensor, threshold: float, p: float, generator: 
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
     changed = chosen(n, p, like, generator)
-    return lambda images, rows: select((images >= threshold) & changed[rows], 1 - images, images)
+    return lambda images, rows: change_chosen(
+        changed[rows], images, lambda some, which: torch.where(some >= threshold, 1 - some, some)
+    )

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from nearfar.augment.checks import Stage, check_images, check_range, chosen, in_blocks, select, to_float, uniform
+from nearfar.augment.checks import Stage, check_images, check_range, checked, chosen, in_blocks, select, uniform
 
 
 # ---------------------------------------------------------------------------------------------- crops
@@ -70,8 +70,19 @@ def _resampling(
     centre = output * step + start  # (N, output)
     pixel = (torch.arange(extent, dtype=dtype, device=device) + 0.5).view(along_input)
     inside = ((pixel > start) & (pixel < stop)).to(dtype)  # nothing from outside the box
-    weights = (pixel - centre).div_(step.clamp(min=1)).abs_().neg_().add_(1).clamp_(min=0).mul_(inside)
+    reach = step.clamp(min=1)
+    distance = (pixel / reach - centre / reach).abs_()
+    weights = torch.sub(inside, distance, out=distance).clamp_(min=0)
     return weights.div_(weights.sum(dim=3 - output_axis, keepdim=True))
+
+
+def transform(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """vertical · image · horizontal, a matrix per image: (N, C, H, W), (N, h, H) and (N, W, w) -> (N, C, h, w)."""
+    (n, channels, height, width), (rows, columns) = images.shape, (vertical.shape[1], horizontal.shape[2])
+    across = images.reshape(n, channels * height, width) @ horizontal  # (N, C·H, w)
+    across = across.view(n * channels, height, columns)
+    vertical = vertical[:, None].expand(n, channels, rows, height).reshape(n * channels, rows, height)
+    return torch.bmm(vertical, across).view(n, channels, rows, columns)
 
 
 def crop_and_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
@@ -97,14 +108,11 @@ def resampling_stage(boxes: Tensor, size: int, like: Tensor, flip: Tensor | None
     boxes, flip = boxes.to(like), None if flip is None else flip.to(like.device)
 
     def stage(images: Tensor, rows: slice) -> Tensor:
-        n, channels, height, width = images.shape
         top, left, tall, wide = boxes[rows].unbind(dim=1)
-        vertical = _resampling(top, tall, size, height, 1)  # (N, size, H)
-        horizontal = _resampling(left, wide, size, width, 2, None if flip is None else flip[rows])  # (N, W, size)
-        across = images.reshape(n, channels * height, width) @ horizontal  # (N, C·H, size)
-        across = across.view(n * channels, height, size)
-        vertical = vertical[:, None].expand(n, channels, size, height).reshape(n * channels, size, height)
-        return torch.bmm(vertical, across).view(n, channels, size, size).clamp_(0, 1)
+        vertical = _resampling(top, tall, size, images.shape[2], 1)  # (N, size, H)
+        mirror = None if flip is None else flip[rows]
+        horizontal = _resampling(left, wide, size, images.shape[3], 2, mirror)  # (N, W, size)
+        return transform(images, vertical, horizontal).clamp_(0, 1)
 
     return stage
 
@@ -178,7 +186,7 @@ def shift_stages(
     if flip:
         column = torch.where(chosen(n, flip, like, generator).view(n, 1), width - 1 - column, column)
     column = column + corner[:, 1:] - padding  # (N, W)
-    row, column = _mirrored(row, height) * width, _mirrored(column, width)
+    row, column = mirrored(row, height) * width, mirrored(column, width)
 
     def shift(images: Tensor, rows: slice) -> Tensor:
         pixel = (row[rows, :, None] + column[rows, None, :]).flatten(1)[:, None]  # (N, 1, H·W)
@@ -190,7 +198,7 @@ def shift_stages(
     return [shift, resampling_stage(whole, size, like, None)]
 
 
-def _mirrored(index: Tensor, extent: int) -> Tensor:
+def mirrored(index: Tensor, extent: int) -> Tensor:
     """Indices less than `extent` outside 0 … extent − 1, reflected about the first and the last pixel."""
     return extent - 1 - (extent - 1 - index.abs()).abs()
 
@@ -198,8 +206,7 @@ def _mirrored(index: Tensor, extent: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------- others
 def horizontal_flip(images: Tensor, p: float = 0.5, *, generator: torch.Generator) -> Tensor:
     """Mirror each image left-right with probability p."""
-    check_images(images)
-    images = to_float(images)
+    images = checked(images)
     return select(chosen(len(images), p, images, generator), images.flip(-1), images)
 
 
@@ -220,8 +227,7 @@ def affine(
     whole pixels); scale: bounds of the factor; shear: bounds of the horizontal shear in degrees; fill: value from
     outside.  Same size out.  Raises ValueError for bad images or bounds.
     """
-    check_images(images)
-    images = to_float(images)
+    images = checked(images)
     n, _, height, width = images.shape
     check_range("degrees", degrees)
     check_range("scale", scale, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.augment.checks import check_images, select, to_float, uniform
+from nearfar.augment.checks import checked, select, uniform
 
 
 def _partners_and_weights(n: int, alpha: float, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -25,8 +25,7 @@ def mixup(images: Tensor, alpha: float = 1.0, *, generator: torch.Generator) -> 
     images: (N, C, H, W).  Returns (mixed images, partner (N,), weight λ (N,)); the loss to go with it is
     λ_i · loss(output_i, y_i) + (1 − λ_i) · loss(output_i, y[partner_i]).  Raises ValueError for bad images, alpha ≤ 0.
     """
-    check_images(images)
-    images = to_float(images)
+    images = checked(images)
     partner, weight = _partners_and_weights(len(images), alpha, images, generator)
     return torch.lerp(images[partner], images, weight.view(-1, 1, 1, 1)), partner, weight
 
@@ -38,8 +37,7 @@ def cutmix(images: Tensor, alpha: float = 1.0, *, generator: torch.Generator) ->
     share of pixels that stayed.  Returns (mixed images, partner (N,), weight (N,)), to be used as with mixup.
     Raises ValueError for bad images, alpha ≤ 0.
     """
-    check_images(images)
-    images = to_float(images)
+    images = checked(images)
     n, _, height, width = images.shape
     partner, weight = _partners_and_weights(n, alpha, images, generator)
     side = (1 - weight).clamp(min=0).sqrt()  # share of each side that is cut

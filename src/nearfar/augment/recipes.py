@@ -112,7 +112,6 @@ def views(
         raise ValueError("generator must be a torch.Generator, got None")
     if count < 1:
         raise ValueError(f"count must be at least one, got {count}")
-    check_images(images)
     recipes = [recipe] if callable(recipe) else list(recipe)
     return [recipes[i % len(recipes)](images, generator) for i in range(count)]
 
@@ -130,7 +129,6 @@ def multi_crop(
     large, small: (count, size in pixels, bounds of the share of the area); recipe: a name, with overrides, for the
     rest of the view.  Raises ValueError as `recipe` does.
     """
-    check_images(images)
     result = []
     for count, size, scale in (large, small):
         view = _recipe(recipe, size, **{**overrides, "scale": scale})

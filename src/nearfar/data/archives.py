@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise DataError(f"{path} is empty (0 bytes): put the whole file there and run again")
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
         raise DataError(f"{path} is truncated or not a zip: put the whole file there and run again") from None
     for entry in archive.infolist():
         if escapes(entry.orig_filename) or escapes(entry.filename):
@@ -85,7 +86,7 @@ def read_images(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.ZipI
             raise DataError(f"{path}: {entry.filename!r} is larger than {LARGEST_ENTRY >> 20} MiB")
         try:
             return io.BytesIO(archive.read(entry))
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
             raise DataError(f"{path} is corrupt at {entry.filename!r}: {error}") from None
 
     return stack_images(((f"{path}: {e.filename!r}", read, e) for e in entries), len(entries), size, path.name)

@@ -46,8 +46,10 @@ def knn_predict(
     train_y = train_y.long()
     similarity, index = nearest(nn.normalise(test_z), nn.normalise(train_z), k)  # (M, k) both
     # subtracting the largest cosine leaves the argmax as it is and keeps the exponential from overflowing
-    weight = torch.ones_like(similarity) if temperature is None else similarity.sub_(similarity[:, :1].clone())
-    weight = weight if temperature is None else weight.div_(temperature).exp_()
+    if temperature is None:
+        weight = torch.ones_like(similarity)
+    else:
+        weight = similarity.sub_(similarity[:, :1].clone()).div_(temperature).exp_()
     rows = zip(weight.split(rows_per_block(classes)), train_y[index].split(rows_per_block(classes)), strict=True)
     votes = (w.new_zeros(len(w), classes).scatter_add_(1, labels, w) for w, labels in rows)
     return torch.cat([v.argmax(dim=1) for v in votes])

@@ -1,0 +1,104 @@
+"""Momentum contrast [He et al., 2020]: a network, a copy that follows it slowly, and a queue of the copy's features.
+
+One training step is
+
+    q = pair.queries(views_a)                    # (B, D), with gradient
+    pair.follow()                                # the copy moves before it is used, as in MoCo
+    k = pair.keys(views_b)                       # (B, D), without gradient
+    loss = info_nce(q, k, negatives=pair.queue.tensor, temperature=0.2, normalise=False)
+    pair.push(k)                                 # the loss stays differentiable
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.losses import gather
+from nearfar.nn import Queue, ema_update, normalise, seeded
+
+
+class MomentumPair(nn.Module):
+    """An online network, its moving average and a queue of keys of unit length [He et al., 2020].
+
+    online: (N, ...) -> (N, D), backbone and head together; it is trained in place, its copy never has a gradient.
+    size: keys in the queue, 0 for no queue; dimension: their D.  momentum: share of itself that the copy keeps per
+    `follow`.  The queue starts, as MoCo's, with random directions, drawn from `seed` or `generator`, so that its shape
+    never changes; `filled` says when real keys have replaced them all.
+
+    A module: moves with .to(device), is kept in checkpoints of `train.fit`.  Online network and copy are both in train
+    mode inside `train.fit`, as in MoCo; each keeps its own batch-norm statistics.  MoCo shuffles the keys' batches
+    between devices, lest batch norm tell a query which key shares its batch; on one device there is nothing to shuffle
+    with, and queries and keys are normalised by batches of their own.
+    With several processes each pushes the keys of all, so that their queues stay the same.
+    Raises ValueError for a momentum outside [0, 1], size < 0, or a queue without a dimension.
+    """
+
+    def __init__(
+        self,
+        online: nn.Module,
+        size: int = 0,
+        dimension: int | None = None,
+        momentum: float = 0.999,
+        *,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+        if size < 0 or (size and (dimension is None or dimension < 1)):
+            raise ValueError(f"size must be 0 or more, with a positive dimension, got size={size}, {dimension=}")
+        self.momentum, self.online, self.average = momentum, online, copy.deepcopy(online).requires_grad_(False)
+        self.queue, self.pushed = None, 0
+        if size:
+            self.queue = Queue(size, dimension)
+            with seeded(seed, generator):
+                self.queue.push(normalise(torch.randn(size, dimension)))
+            self.register_buffer("tags", torch.full((size,), -1))
+
+    @property
+    def filled(self) -> bool:
+        """Whether the queue holds keys only: `size` of them have been pushed.  Without a queue: True."""
+        return self.queue is None or self.pushed >= self.queue.size
+
+    def queries(self, images: Tensor) -> Tensor:
+        """Features of the online network at unit length: (N, ...) -> (N, D); at least float32, also under autocast."""
+        return _unit(self.online(images))
+
+    @torch.no_grad()
+    def keys(self, images: Tensor) -> Tensor:
+        """Features of the copy at unit length, without gradient: (N, ...) -> (N, D)."""
+        return _unit(self.average(images))
+
+    def follow(self) -> None:
+        """Move the copy's weights towards the online network's: θ_k ← m θ_k + (1 − m) θ_q [He et al., 2020, eq. 2]."""
+        ema_update(self.average, self.online, self.momentum)
+
+    def push(self, keys: Tensor, tags: Tensor | None = None) -> None:
+        """Put keys (N, D) in front of the queue; the oldest fall off its end.
+
+        tags: (N,) integers kept beside them in `self.tags` (size,), such as image numbers or labels; −1 for none.
+        Raises ValueError without a queue, for another D or another number of tags.
+        """
+        if self.queue is None:
+            raise ValueError("keys: this pair has no queue; give size and dimension when it is made")
+        tags = torch.full((len(keys),), -1, device=keys.device) if tags is None else tags
+        if tags.shape != keys.shape[:1]:
+            raise ValueError(f"tags must have shape ({len(keys)},), got {tuple(tags.shape)}")
+        keys = gather(keys.detach())
+        self.queue.push(keys)
+        self.tags = torch.cat([gather(tags.to(self.tags)), self.tags])[: self.queue.size]
+        self.pushed = min(self.queue.size, self.pushed + len(keys))
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.pushed)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.pushed = int(state)
+
+
+def _unit(z: Tensor) -> Tensor:
+    return normalise(z.to(torch.promote_types(z.dtype, torch.float32)))

@@ -134,9 +134,10 @@ def _parse(source: str, label: str, package: str, texts: bool = True) -> _Code:
     """texts: whether the statements' own text is wanted, which takes most of the time."""
     tree = _tree(source, label)
     lines, code = _without_comments(source, tree) if texts else source.splitlines(), _Code()
-    for node in ast.walk(tree):  # wherever they stand: imports inside functions count as the module's
-        for name, target in _imported(node, package):
-            code.imports.setdefault(name, set()).add(target)
+    for statement in tree.body:  # imports inside functions count as the module's
+        for node in ast.walk(statement) if hasattr(statement, "body") else (statement,):
+            for name, target in _imported(node, package):
+                code.imports.setdefault(name, set()).add(target)
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom) or (
             isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

@@ -17,6 +17,10 @@ def linked(text, terms=TERMS):
     ("before", "after"),
     [
         ("A prototype here.", "A {term}`prototype <Prototype>` here."),
+        (
+            "**Paper.** A. Doe, *On\nBatches*\n\nA batch.",
+            "**Paper.** A. Doe, *On\nBatches*\n\nA {term}`batch <Batch>`.",
+        ),
         ("Prototype first.", "{term}`Prototype` first."),
         ("Two prototypes, one prototype.", "Two {term}`prototypes <Prototype>`, one prototype."),
         ("All queries and batches.", "All {term}`queries <Query>` and {term}`batches <Batch>`."),

@@ -82,7 +82,7 @@ def test_a_failing_run_keeps_its_old_record_and_the_others_go_on(toybook):
 
 def test_two_sweeps_do_not_meet(toybook):
     place = toybook / "_build/sweep"
-    lock = sweep.book._lock(place)
+    lock = sweep.book.lock(place)
     with pytest.raises(NearFarError, match="another .* is at work"):
         go()
     lock.close()

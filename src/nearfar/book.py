@@ -17,7 +17,7 @@ from nearfar.staging import executed, stage
 SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
 
 
-def _lock(folder: Path):
+def lock(folder: Path):
     """A lock that the system drops when its holder dies.  Raises `NearFarError` while another build holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     file = open(folder / ".lock", "w")  # noqa: SIM115 - held until the process ends
@@ -29,12 +29,17 @@ def _lock(folder: Path):
     return file
 
 
-def _snakemake(tier: str, jobs: int, device: str) -> int:
+def snakemake(target: str, config: dict, jobs: int, profile: str | None = None, options: tuple[str, ...] = ()) -> int:
+    """Brings a target of the Snakefile up to date; returns Snakemake's exit code.
+
+    jobs: runs at a time on this machine; profile: one that says where runs go instead; options: more of Snakemake's.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    place = ["--profile", profile] if profile else ["--cores", str(jobs), "--resources", "gpu=1", f"mem_mb={memory}"]
     command = [
-        sys.executable, "-m", "snakemake", "all", "--snakefile", str(SNAKEFILE),
-        "--cores", str(jobs), "--resources", "gpu=1", "--keep-going",
-        "--nolock", "--rerun-incomplete", "--quiet", "progress", "rules", "host", "reason",
-        "--config", f"tier={tier}", f"device={device}",
+        sys.executable, "-m", "snakemake", target, "--snakefile", str(SNAKEFILE), *place, "--keep-going", "--nolock",
+        "--rerun-incomplete", *options, "--quiet", "progress", "rules", "host", "reason",
+        "--config", *(f"{name}={value}" for name, value in config.items()),
     ]  # fmt: skip
     return subprocess.run(command, cwd=papers.root()).returncode
 
@@ -79,10 +84,10 @@ def build(tier: str = "smoke", jobs: int | None = None, device: str = "auto", ex
     papers.all_papers()  # a registry that disagrees with itself stops here, and so does a bad course file
     if (papers.root() / course.FILE).is_file():
         course.read()
-    lock = _lock(folder / "_build")
+    held = lock(folder / "_build")
     clock = time.perf_counter()
     jobs = jobs or os.cpu_count() or 1
-    status = _snakemake(tier, jobs, device)
+    status = snakemake("all", {"tier": tier, "device": device}, jobs)
     ran = time.perf_counter() - clock
     times = {slug: duration(done) for slug in papers.slugs() for done in [executed(slug, tier)[0]] if done}
     for slug, seconds in times.items():
@@ -95,7 +100,7 @@ def build(tier: str = "smoke", jobs: int | None = None, device: str = "auto", ex
         _sphinx(site, folder / "_build" / "sphinx.log", jobs)
         print(f"{'site':36} {time.perf_counter() - clock - ran:6.1f} s")
         print(f"open {folder / '_build' / 'html' / 'index.html'}")
-    lock.close()
+    held.close()
     if failures:
         logs = folder / "_build" / "runs" / tier
         raise NearFarError(f"notebooks failed: {', '.join(failures)}; see {logs}/<slug>/seed-0.log.")

@@ -7,6 +7,7 @@ from pathlib import Path
 FILE = "book/glossary.md"
 # Words with an everyday sense as well: only the chapters that their entry names are linked to it.
 EVERYDAY = {"attribute", "batch", "claim", "collapse", "leak", "positive", "queue", "recall", "record", "seed", "view"}
+CITATION = "**Paper.**"  # begins the paragraph with authors and title, which are not our words
 UNLINKED = {"code"}  # every chapter has code of the other kind
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}|:{3,})")
@@ -109,7 +110,9 @@ def link(text: str, wanted: list[str]) -> tuple[str, list[str]]:
     either = "|".join(_plural(term) for term in sorted(wanted, key=len, reverse=True))
     flags = re.VERBOSE | re.DOTALL | re.IGNORECASE
     scan = re.compile(rf"(?:{_TAKEN})|(?<![\w\-/])(?P<term>{either})(?![\w\-/])", flags)
-    found = [scan.sub(refer, piece) if prose else piece for prose, piece in _blocks(text)]
+    found = [
+        scan.sub(refer, piece) if prose and not piece.startswith(CITATION) else piece for prose, piece in _blocks(text)
+    ]
     return "".join(found), list(left.values())
 
 

@@ -6,8 +6,6 @@ the code behind it.  So a sweep that was killed goes on with the same command, a
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,18 +98,6 @@ def describe(jobs: Sequence[Job], total: int, at_once: int) -> str:
     return "\n".join(lines)
 
 
-def _command(jobs: int, device: str, profile: str | None, plan_file: Path, records: Path) -> list[str]:
-    command = [
-        sys.executable, "-m", "snakemake", "sweep", "--snakefile", str(book.SNAKEFILE), "--keep-going", "--nolock",
-        "--rerun-incomplete", "--forceall", "--quiet", "progress", "rules", "host", "reason",
-        "--config", f"plan={plan_file}", f"device={device}", f"records={records}",
-    ]  # fmt: skip
-    if profile:  # the profile says where runs go and how many at a time
-        return [*command, "--profile", profile]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    return [*command, "--cores", str(jobs), "--resources", "gpu=1", f"mem_mb={memory}"]
-
-
 def sweep(
     tiers: Sequence[str],
     seeds: Sequence[int],
@@ -136,11 +122,12 @@ def sweep(
     if dry_run or not due:
         return due
     place = papers.root() / "_build" / "sweep"
-    lock = book._lock(place)
+    held = book.lock(place)
     plan_file = place / "plan.json"
     run.write_bytes_atomically(plan_file, json.dumps([asdict(job) for job in due], indent=1).encode())
-    status = subprocess.run(_command(at_once, device, profile, plan_file, folder), cwd=papers.root()).returncode
-    lock.close()
+    config = {"plan": plan_file, "device": device, "records": folder}
+    status = book.snakemake("sweep", config, at_once, profile, ("--forceall",))
+    held.close()
     left = plan(tiers, seeds, slugs, folder)
     print(f"{len(due) - len(left)} runs recorded in {folder}")
     if left:

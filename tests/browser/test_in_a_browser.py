@@ -41,6 +41,21 @@ def test_formulas_are_typeset(visit, path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
+def test_a_phone_reaches_both_ends_of_a_formula(visit, path):
+    page = visit(path, viewport={"width": 390, "height": 844})
+    page.wait_for_selector("mjx-container")
+    boxes = page.eval_on_selector_all(
+        "mjx-container[display=true]",
+        """all => all.map((formula) => {
+            const box = formula.parentElement, inside = formula.firstElementChild.getBoundingClientRect();
+            const fits = inside.width <= box.clientWidth + 1;
+            return [inside.left - box.getBoundingClientRect().left, fits || getComputedStyle(box).overflowX === "auto"];
+        })""",
+    )
+    assert boxes and all(left >= -1 and reached for left, reached in boxes), boxes
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
 def test_a_chapter_is_light_enough(visit, path):
     """As web servers send it: text compressed, pictures and fonts as they are."""
     page = visit(path)

@@ -12,6 +12,15 @@ from nearfar.errors import NearFarError
 
 PAPER = {"title": "A {New} Paper", "authors": "Doe, Jane", "year": 2024, "arxiv": "2401.00001"}
 
+PLAN = """concepts: []
+topics: [contrastive learning]
+papers:
+  - {slug: toy, title: A Toy, authors: [Doe, Roe], year: 2024, arxiv: "", part: contrastive,
+     topics: [contrastive learning], idea: Play., needs: []}
+  - {slug: planned, title: A Planned Paper, authors: [Doe, Roe], year: 2021, arxiv: "2101.00001", part: contrastive,
+     topics: [contrastive learning], idea: Plan., needs: []}
+"""
+
 
 def test_a_throw_away_paper_touches_three_places_and_runs(toybook):
     touched = skeleton.create("new-paper", "contrastive", **PAPER)
@@ -21,6 +30,19 @@ def test_a_throw_away_paper_touches_three_places_and_runs(toybook):
     record = results.read(execute.run("new-paper", progress=False))
     assert [claim["verdict"] for claim in record["claims"]] == ["held"]
     assert nearfar.method("new-paper").class_means
+
+
+def test_a_planned_papers_slug_is_enough(toybook):
+    plan = papers.root() / "book/course/papers.yml"
+    plan.parent.mkdir()
+    plan.write_text(PLAN)
+    skeleton.create("planned", venue="A Conference")
+    paper = papers.get("planned")
+    assert (paper.part, paper.title, paper.authors, paper.year, paper.arxiv) == (
+        "contrastive", "A Planned Paper", ("Doe", "Roe"), 2021, "2101.00001"
+    )  # fmt: skip
+    with pytest.raises(NearFarError, match="'plannd' is not in book/course/papers.yml. Did you mean planned"):
+        skeleton.create("plannd")
 
 
 def test_a_paper_of_a_new_part_gets_the_parts_opener(toybook):
@@ -39,6 +61,9 @@ def test_a_paper_of_a_new_part_gets_the_parts_opener(toybook):
         ({"title": " "}, "must not be empty"),
         ({"title": "An {open brace"}, "balanced braces"),
         ({"year": 24}, "year must lie"),
+        ({"authors": "Doe, Roe, Poe, Moe"}, 'must be as in "Surname, First and Surname, First", got'),
+        ({"authors": ""}, "must not be empty"),
+        ({"title": None, "year": None}, "not in book/course/papers.yml. Give --title, --year"),
     ],
 )
 def test_bad_arguments_touch_nothing(toybook, change, message):

@@ -10,7 +10,7 @@ import time
 import pytest
 from toybook import edit
 
-from nearfar import papers, results, sweep
+from nearfar import costs, papers, results, sweep
 from nearfar.errors import NearFarError
 
 pytest.importorskip("snakemake")
@@ -48,9 +48,9 @@ def test_bad_names_and_tiers(toybook):
 
 
 def test_cost_comes_from_records_or_is_stated():
-    assert sweep.cost([], "medium") == sweep.STATED["medium"]
+    assert costs.asked([], "medium") == costs.STATED["medium"]
     seen = [{"seconds": s, "peak_memory": {"host_MiB": 100 * s}} for s in (90.0, 60.0)]
-    assert sweep.cost(seen, "small") == (3, 1_024 + 13_500, 0)
+    assert costs.asked(seen, "small") == (3, 1_024 + 13_500, 0)
 
 
 def test_what_is_due_runs_once(toybook, capfd):

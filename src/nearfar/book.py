@@ -1,5 +1,6 @@
 """`nearfar book`: run what changed (Snakemake), lay out the site's sources, build the site (Sphinx)."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -10,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from nearfar import course, papers, website
+from nearfar import course, forked, papers, website
 from nearfar.errors import NearFarError
 from nearfar.staging import executed, stage
 
@@ -41,7 +42,9 @@ def snakemake(target: str, config: dict, jobs: int, profile: str | None = None, 
         "--rerun-incomplete", *options, "--quiet", "progress", "rules", "host", "reason",
         "--config", *(f"{name}={value}" for name, value in config.items()),
     ]  # fmt: skip
-    return subprocess.run(command, cwd=papers.root()).returncode
+    with contextlib.ExitStack() as stack:
+        variables = {} if profile else stack.enter_context(forked.parent(config.get("device", "auto")))
+        return subprocess.run(command, cwd=papers.root(), env={**os.environ, **variables}).returncode
 
 
 def duration(path: Path) -> float | None:

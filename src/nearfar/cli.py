@@ -128,8 +128,19 @@ def data(name: str, *, split: str = "train", root: Path | None = None, size: int
 
 
 @app.command
-def new(slug: str, *, part: str, title: str, authors: str, year: int, arxiv: str = "", venue: str = ""):
+def new(
+    slug: str,
+    *,
+    part: str | None = None,
+    title: str | None = None,
+    authors: str | None = None,
+    year: int | None = None,
+    arxiv: str | None = None,
+    venue: str = "",
+):
     """Begin a chapter: a notebook skeleton with all sections, its bib entry and its toc line.
+
+    For a paper of the course's plan (book/course/papers.yml) the slug is enough.
 
     Parameters
     ----------

@@ -134,10 +134,9 @@ def _parse(source: str, label: str, package: str, texts: bool = True) -> _Code:
     """texts: whether the statements' own text is wanted, which takes most of the time."""
     tree = _tree(source, label)
     lines, code = _without_comments(source, tree) if texts else source.splitlines(), _Code()
-    for statement in tree.body:  # imports inside functions count as the module's
-        for node in ast.walk(statement) if hasattr(statement, "body") else (statement,):
-            for name, target in _imported(node, package):
-                code.imports.setdefault(name, set()).add(target)
+    for node in _statements(tree):  # imports inside functions count as the module's
+        for name, target in _imported(node, package):
+            code.imports.setdefault(name, set()).add(target)
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom) or (
             isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -154,14 +153,24 @@ def _parse(source: str, label: str, package: str, texts: bool = True) -> _Code:
     return code
 
 
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """All statements, at any depth; `ast.walk` would look into every expression too."""
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):  # handlers and cases hold statements in turn
+            todo += getattr(node, name, ())
+
+
 def _without_comments(source: str, tree: ast.Module) -> list[str]:
     """Lines of the source, with comments and docstrings left out."""
     lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    for token in tokenize.generate_tokens(io.StringIO(source).readline) if "#" in source else ():
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if (
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
             and ast.get_docstring(node) is not None
@@ -208,13 +217,14 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 def _uses(node: ast.AST) -> Iterator[Chain]:
     """Dotted names that a piece of code reads, as long as they go: `a.b(c)` reads a.b and c."""
-    rest: list[str] = []
-    inner = node
-    while isinstance(inner, ast.Attribute):
-        rest.append(inner.attr)
-        inner = inner.value
-    if isinstance(inner, ast.Name):
-        yield (inner.id, *reversed(rest))
-    else:
-        for child in ast.iter_child_nodes(inner):
-            yield from _uses(child)
+    todo = [node]
+    while todo:
+        inner = todo.pop()
+        rest: list[str] = []
+        while isinstance(inner, ast.Attribute):
+            rest.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name):
+            yield (inner.id, *reversed(rest))
+        else:
+            todo += ast.iter_child_nodes(inner)

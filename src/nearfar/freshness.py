@@ -10,7 +10,7 @@ from nearfar.errors import NearFarError
 from nearfar.run import write_atomically
 
 # These make the site and stand above all that a notebook runs on, so they cannot change a code hash.
-SITE = {"book", "course_pages", "freshness", "glossary", "ledger", "offline", "overviews", "pages", "reported",
+SITE = {"book", "costs", "course_pages", "freshness", "glossary", "ledger", "offline", "overviews", "pages", "reported",
         "slides", "staging", "student", "website"}  # fmt: skip
 
 

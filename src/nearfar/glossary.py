@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 FILE = "book/glossary.md"
@@ -58,6 +59,7 @@ def chapter_terms(entries: Mapping[str, str], slug: str) -> list[str]:
     ]
 
 
+@cache
 def _plural(term: str) -> str:
     """Pattern of a term in the singular or plural, with any white space between its words."""
     words = re.split(r"\s+", term)
@@ -94,12 +96,12 @@ def link(text: str, wanted: list[str]) -> tuple[str, list[str]]:
     and other roles are left as they are.  Returns the text and the terms that it does not hold.
     """
     left = {term.lower(): term for term in wanted}
-    patterns = {term: re.compile(_plural(term), re.IGNORECASE) for term in wanted}
+    longest = sorted(wanted, key=len, reverse=True)
 
     def refer(match: re.Match) -> str:
         if match["term"] is None:
             return match[0]
-        term = next(term for term in sorted(wanted, key=len, reverse=True) if patterns[term].fullmatch(match["term"]))
+        term = next(term for term in longest if re.fullmatch(_plural(term), match["term"], re.IGNORECASE))
         if not left.pop(term.lower(), None):
             return match[0]
         said = " ".join(match["term"].split())
@@ -107,7 +109,7 @@ def link(text: str, wanted: list[str]) -> tuple[str, list[str]]:
 
     if not wanted:
         return text, []
-    either = "|".join(_plural(term) for term in sorted(wanted, key=len, reverse=True))
+    either = "|".join(map(_plural, longest))
     flags = re.VERBOSE | re.DOTALL | re.IGNORECASE
     scan = re.compile(rf"(?:{_TAKEN})|(?<![\w\-/])(?P<term>{either})(?![\w\-/])", flags)
     found = [

@@ -107,7 +107,7 @@ def thumbnail(figure: str, path: Path) -> None:
 
     image = Image.open(io.BytesIO(base64.b64decode(figure))).convert("RGB")
     image.thumbnail((640, 320))
-    image.save(path, optimize=True)
+    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def filters(groups: Groups, items: str, noun: str, menus: Groups | None = None) -> str:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from nearfar import papers
+from nearfar import course, papers
 from nearfar.errors import NearFarError, nearest
 from nearfar.run import write_atomically
 
@@ -75,13 +75,38 @@ def _validate(slug: str, part: str, title: str, authors: str, year: int, arxiv: 
     for name, value in {"title": title, "authors": authors, "arxiv": arxiv, "venue": venue}.items():
         if value.count("{") != value.count("}") or "\n" in value:
             raise NearFarError(f"{name} must be one line with balanced braces, got {value!r}.")
+    if wrong := [name for name in authors.split(" and ") if name.count(",") > 2]:  # as in "Doe, Jr., John"
+        raise NearFarError(f'authors must be as in "Surname, First and Surname, First", got {wrong[0]!r} as one.')
 
 
-def create(slug: str, part: str, title: str, authors: str, year: int, arxiv: str = "", venue: str = "") -> list[Path]:
+def _filled(slug: str, given: dict) -> dict:
+    """What was given, and where nothing was what the course's plan says of this paper."""
+    planned = course.read().entries if (papers.root() / course.FILE).is_file() else {}
+    if slug in planned:
+        entry = planned[slug]
+        known = {**vars(entry), "authors": " and ".join(entry.authors)}  # surnames
+        return {name: known[name] if value is None else value for name, value in given.items()}
+    if missing := [f"--{name}" for name, value in given.items() if value is None and name != "arxiv"]:
+        raise NearFarError(f"{slug!r} is not in {course.FILE}.{nearest(slug, planned)} Give {', '.join(missing)}.")
+    return {**given, "arxiv": given["arxiv"] or ""}
+
+
+def create(
+    slug: str,
+    part: str | None = None,
+    title: str | None = None,
+    authors: str | None = None,
+    year: int | None = None,
+    arxiv: str | None = None,
+    venue: str = "",
+) -> list[Path]:
     """Writes the notebook skeleton, the bib entry and the toc line of a new paper; returns the files touched.
 
+    For a paper of the course's plan, what is not given comes from there.
     Raises `NearFarError` and leaves everything as it was when an argument is bad, the slug is taken or a write fails.
     """
+    given = {"part": part, "title": title, "authors": authors, "year": year, "arxiv": arxiv}
+    part, title, authors, year, arxiv = _filled(slug, given).values()
     _validate(slug, part, title, authors, year, arxiv, venue)
     folder = papers.root()
     papers.all_papers()  # begin from a registry that agrees with itself
@@ -101,6 +126,7 @@ def create(slug: str, part: str, title: str, authors: str, year: int, arxiv: str
     try:
         for path, content in writes.items():
             write_atomically(path, content)
+        papers.get(slug)
     except NearFarError:
         for path, content in before.items():
             if content is None:
@@ -108,5 +134,4 @@ def create(slug: str, part: str, title: str, authors: str, year: int, arxiv: str
             else:
                 path.write_bytes(content)
         raise
-    papers.get(slug)
     return list(writes)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nearfar import (
+    costs,
     course,
     course_pages,
     execute,
@@ -177,6 +178,8 @@ def stage(tier: str, site: Path) -> list[str]:
     for name, table in tables.items():
         put(f"book/_generated/{name}.csv", table.to_csv(index=False))
     put("book/_generated/overview.md", pages.overview(records))
+    put("book/_generated/costs-tiers.md", costs.tiers_table(records, len(entries) or len(known)))
+    put("book/_generated/costs-plan.md", costs.plan_table(folder / "benchmarks" / "planning.json"))
     if pages.panels(records):
         inputs = json.dumps(pages.highest(records), sort_keys=True) + _code(overviews, pages, plots, results)
         for draw, name in ((overviews.curves_figure, "curves.png"), (overviews.forest_figure, "forest.png")):

@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nearfar import book, notebooks, papers, results, run
+from nearfar import book, costs, notebooks, papers, results, run
 from nearfar.errors import NearFarError, nearest
-
-# minutes, MiB of memory and GPUs that a run is given as long as no record says what it takes
-STATED = {"smoke": (10, 4_096, 0), "small": (60, 8_192, 0), "medium": (480, 32_768, 1), "full": (4_320, 131_072, 1)}
 
 
 @dataclass(frozen=True)
@@ -64,22 +61,13 @@ def plan(tiers: Sequence[str], seeds: Sequence[int], slugs: Sequence[str], folde
     due = []
     for tier in sorted(tiers, key=notebooks.TIERS.index):
         for slug in slugs:
-            minutes, memory, gpus = cost([r for r in found if (r["slug"], r["tier"]) == (slug, tier)], tier)
+            minutes, memory, gpus = costs.asked([r for r in found if (r["slug"], r["tier"]) == (slug, tier)], tier)
             for seed in seeds:
                 record = have.get((slug, tier, seed))
                 if record is None or results.is_stale(record):
                     reason = "no record" if record is None else "older than the code"
                     due.append(Job(slug, tier, seed, minutes, memory, gpus, reason))
     return due
-
-
-def cost(records: Sequence[dict], tier: str) -> tuple[int, int, int]:
-    """(minutes, MiB, GPUs) to ask for: twice the slowest record's time and its memory and a half, or what is stated."""
-    minutes, memory, gpus = STATED[tier]
-    if records:
-        minutes = max(2, -(-int(max(r["seconds"] for r in records)) * 2 // 60))
-        memory = 1_024 + int(1.5 * max(r["peak_memory"]["host_MiB"] for r in records))
-    return minutes, memory, gpus
 
 
 def describe(jobs: Sequence[Job], total: int, at_once: int) -> str:

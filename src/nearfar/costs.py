@@ -1,0 +1,90 @@
+"""What runs cost: what is asked for them, and the tables of the page on costs, from records and stated limits."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from nearfar import notebooks
+from nearfar.pages import duration
+
+# minutes, MiB of memory and GPUs that a run is given as long as no record says what it takes
+STATED = {"smoke": (10, 4_096, 0), "small": (60, 8_192, 0), "medium": (480, 32_768, 1), "full": (4_320, 131_072, 1)}
+SEEDS = 3
+
+
+def asked(records: Sequence[dict], tier: str) -> tuple[int, int, int]:
+    """(minutes, MiB, GPUs) to ask for: twice the slowest record's time and its memory and a half, or what is stated."""
+    minutes, memory, gpus = STATED[tier]
+    if records:
+        minutes = max(2, -(-int(max(r["seconds"] for r in records)) * 2 // 60))
+        memory = 1_024 + int(1.5 * max(r["peak_memory"]["host_MiB"] for r in records))
+    return minutes, memory, gpus
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f}" if hours < 10 else f"{hours:,.0f}"
+
+
+def _recorded(mine: list[dict], planned: int) -> list[str]:
+    """One tier's row: a chapter counts with the mean of its runs."""
+    chapters = {slug: [r["seconds"] for r in mine if r["slug"] == slug] for slug in {r["slug"] for r in mine}}
+    means = [statistics.mean(seconds) for seconds in chapters.values()]
+    book = planned * SEEDS * statistics.mean(means) / 3600
+    memory = max(r["peak_memory"]["host_MiB"] for r in mine) / 1024
+    device = "GPU" if all(r["device"] != "cpu" for r in mine) else "core"
+    return [
+        f"{len(mine)} runs of {len(chapters)} chapters",
+        f"{duration(statistics.median(means))} ({duration(min(means))} to {duration(max(means))})",
+        f"{memory:.1f} GB",
+        f"{_hours(book)} {device} hours",
+    ]
+
+
+def tiers_table(records: Sequence[dict], planned: int) -> str:
+    """Markdown: what a run takes at each tier, and `planned` chapters with three seeds.
+
+    Where nothing is recorded, the limit that a cluster is asked for, marked as such.
+    """
+    lines = [
+        f"| tier | known from | a chapter's run | memory | all {planned} papers, {SEEDS} seeds |",
+        "|---" * 5 + "|",
+    ]
+    for tier in notebooks.TIERS:
+        mine = [record for record in records if record["tier"] == tier]
+        if mine:
+            cells = _recorded(mine, planned)
+        else:
+            minutes, memory, gpus = STATED[tier]
+            unit = "GPU" if gpus else "core"
+            cells = [
+                "stated limit, nothing recorded",
+                f"at most {_hours(minutes / 60)} h",
+                f"at most {memory // 1024} GB",
+                f"at most {_hours(planned * SEEDS * minutes / 60)} {unit} hours",
+            ]
+        lines.append(f"| {' | '.join([tier, *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def plan_table(file: Path) -> str:
+    """Markdown: how long many runs take to plan, measured by `python -m benchmarks.planning`."""
+    if not file.is_file():
+        return f"*Not measured in this checkout: `python -m benchmarks.planning` writes `{file.name}`.*\n"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    lines = [
+        "| runs | `nearfar sweep` plans | Snakemake orders | its memory | GPU hours | days on the GPUs |",
+        "|---" * 6 + "|",
+    ]
+    for plan in content["plans"]:
+        lines.append(
+            f"| {plan['runs']:,} | {plan['plan_seconds']:.1f} s | {plan['snakemake_seconds']:.0f} s | "
+            f"{plan['snakemake_mib']:.0f} MiB | {plan['gpu_hours']:,} | {plan['days']:g} |"
+        )
+    plan, machine = content["plans"][-1], content["machine"]
+    told = (
+        f"{plan['gpus']} GPUs, {plan['chapters']} chapters at the medium tier with as many seeds as it takes; a run is "
+        f"taken to last {plan['hours_a_run']:g} hours, half of what it may. "
+        f"Planned on {machine['cores']} cores ({machine['cpu']})."
+    )
+    return "\n".join([*lines, "", told]) + "\n"

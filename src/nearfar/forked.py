@@ -21,9 +21,11 @@ import socket
 import struct
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 from jupyter_client.provisioning import LocalProvisioner
 
+NAME, GROUP = "nearfar-forked", "jupyter_client.kernel_provisioners"  # as pyproject.toml declares it
 ADDRESS = "NEARFAR_FORKED"  # variable of the environment: the process's socket, in Linux's abstract namespace
 PRELOADED = (
     "torch", "torch._dynamo", "matplotlib.pyplot", "pandas", "sklearn.linear_model", "torchvision",
@@ -210,9 +212,10 @@ def _let_go(watched: selectors.BaseSelector, connections: list[socket.socket]) -
 
 # ---------------------------------------------------------------------------------------- the pipeline's side
 def possible(device: str = "cpu") -> bool:
-    """Whether kernels can be forked here: Linux, and no GPU that a run might use."""
+    """Whether kernels can be forked here: Linux, no GPU that a run might use, and Jupyter knows of `Provisioner`."""
     gpu = device != "cpu" and (shutil.which("nvidia-smi") or os.path.exists("/dev/kfd"))
-    return sys.platform == "linux" and hasattr(os, "pidfd_open") and not gpu
+    known = entry_points(group=GROUP, name=NAME)  # not after an update without `pip install`
+    return sys.platform == "linux" and hasattr(os, "pidfd_open") and bool(known) and not gpu
 
 
 @contextlib.contextmanager
@@ -233,7 +236,7 @@ def parent(device: str = "cpu"):
             pass_fds=[listener.fileno()], start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     try:
-        yield {ADDRESS: address, "JUPYTER_DEFAULT_PROVISIONER_NAME": "nearfar-forked"}
+        yield {ADDRESS: address, "JUPYTER_DEFAULT_PROVISIONER_NAME": NAME}
     finally:
         process.terminate()  # at any moment, also while it imports; a kernel that is left ends as soon as it notices
         process.wait()

@@ -53,6 +53,42 @@ def test_build_rebuild_and_edit(site, capfd):
     assert "ours wins again" in (site / "_build/html/notebooks/contrastive/toy.html").read_text()
 
 
+def test_a_clock_that_was_set_back_hides_no_edit(site):
+    """Everything of the first build seems to come from the future."""
+    notebook, ahead = site / "notebooks/contrastive/toy.ipynb", time.time() + 5_000
+    build()
+    for path in [p for p in site.rglob("*") if p.is_file()]:
+        os.utime(path, (ahead, ahead))
+    edit(notebook, "ours wins", "ours wins at another time")
+    build()
+    assert "another time" in (site / "_build/html/notebooks/contrastive/toy.html").read_text()
+
+
+HOSTILE = "<img src=x onerror=alert(1)> <script>alert(2)</script> [here](javascript:alert(3)) {raw}`<b>`\n\n"
+HOSTILE += "```{raw} html\n<i>"
+
+
+def test_records_of_others_are_text_and_never_html(site):
+    build(execute_only=True)
+    record = json.loads((site / "_build/results/smoke/toy/seed-0.json").read_text())
+    for row in record["measurements"]:
+        row["method"], row["metric"] = HOSTILE + row["method"], HOSTILE
+    record["headline"] = {"metric": HOSTILE, "method": HOSTILE + "ours", "baseline": HOSTILE + "theirs"}
+    record["device"] = record["claims"][0]["id"] = record["claims"][0]["text"] = record["claims"][0]["evidence"] = (
+        HOSTILE
+    )
+    theirs = site / "results/small/toy/seed-0.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(json.dumps({**record, "tier": "small"}))
+    (site / "results/small/toy/seed-1.json").write_text('{"slug": "' + HOSTILE.split("\n")[0] + '"}')
+    build()
+    for page in ("index", "book/results", "book/parts/contrastive", "notebooks/contrastive/toy"):
+        text = (site / f"_build/html/{page}.html").read_text()
+        for harm in ("<img src=x", "<script>alert", 'href="javascript:', "<i>"):
+            assert harm not in text, f"{harm} in {page}"
+    assert "onerror=alert(1)" in (site / "_build/html/book/results.html").read_text(), "shown, as text"
+
+
 def test_a_failing_chapter_stays_visible_and_the_rest_is_built(site):
     edit(site / "notebooks/contrastive/toy.ipynb", "crash = False", "crash = True")
     edit(site / "notebooks/contrastive/toy.ipynb", '"budget = ', '"crash = True\\n",\n    "budget = ')

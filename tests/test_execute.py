@@ -71,3 +71,11 @@ def test_a_killed_run_leaves_nothing_half_written_and_runs_again(toybook, delay)
     execute.run("toy", progress=False)
     assert files(toybook / "_build") == ["runs/smoke/toy/seed-0.ipynb"]
     assert files(toybook / "results") == ["smoke/toy/seed-0.json"]
+
+
+def test_a_notebook_that_wants_too_much_memory_is_one_line(toybook):
+    notebook = toybook / "notebooks/contrastive/toy.ipynb"
+    edit(notebook, 'raise RuntimeError(\\"the cell was asked to crash\\")', "import torch; torch.empty(2**55)")
+    with pytest.raises(NearFarError, match=r"toy.ipynb, cell \d+: .*memory") as caught:
+        execute.run("toy", parameters={"crash": True}, progress=False)
+    assert "\n" not in str(caught.value) and not (toybook / "results").exists()

@@ -66,6 +66,9 @@ def _sphinx(site: Path, log: Path, jobs: int = 1) -> None:
     if stamp.is_file() and stamp.read_text() == digest and (output / "index.html").is_file():
         return
     stamp.unlink(missing_ok=True)
+    read = papers.root() / "_build" / ".doctrees" / "environment.pickle"  # Sphinx compares dates of files with its own
+    if read.is_file() and read.stat().st_mtime > time.time() + 1:  # the clock was set back
+        shutil.rmtree(read.parent)
     with open(log, "w", encoding="utf-8") as file:
         command = [sys.executable, "-m", "nearfar.website", str(site), str(output), str(jobs)]
         status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, cwd=papers.root()).returncode

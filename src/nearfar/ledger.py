@@ -67,7 +67,7 @@ def _claims(grouped: Grouped) -> list[str]:
                 verdict = badge(claim["verdict"]) + cell(claim["summary"].removeprefix(claim["verdict"]))
                 where = f'<span class="nf-tier-{tier}">{tier}</span>'
                 evidence = cell(claim["evidence"]) if claim["evidence"].strip() else "no evidence recorded"
-                rows.append(f"| {claim['id']} {cell(claim['text'])} | {where} | {verdict} | {evidence} |")
+                rows.append(f"| {cell(claim['id'])} {cell(claim['text'])} | {where} | {verdict} | {evidence} |")
         table = ["| claim | tier | verdict | evidence (first seed) |", "|---|---|---|---|", *rows]
         lines += [f"### {slug}", "", *(table if rows else ["No claims are recorded."]), ""]
     return lines

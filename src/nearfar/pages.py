@@ -44,8 +44,8 @@ def badge(verdict: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Text that may stand in a cell of a Markdown table."""
-    return html.escape(text, quote=False).replace("|", "\\|").replace("$", "\\$").replace("\n", " ")
+    """Text as text in Markdown, also in a table: nothing in it is markup, whoever wrote it."""
+    return re.sub(r"[\\`*_{}\[\]<>&|$~#!]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def seeds(records: list[dict]) -> str:
@@ -167,7 +167,7 @@ def card(
         said = ", ".join(
             f"{counts.count(v)} {badge(v)}" for v in ("held", "failed", "mixed", "not tested") if v in counts
         )
-        lines += [f"**{found[1]}** data" if found else f"No data multiplier: {why.rstrip('.')}.", "",
+        lines += [f"**{found[1]}** data" if found else f"No data multiplier: {cell(why.rstrip('.'))}.", "",
                   f"Claims: {said or 'none recorded'}", "",
                   f"{best[0]['tier']} tier, {seeds(best)}. A run: {cost(records)}."]  # fmt: skip
     else:

@@ -133,6 +133,31 @@ def test_a_download_is_read_from_where_it_was_put(monkeypatch, root):
         root.chmod(0o700)
 
 
+@pytest.mark.parametrize("cut", [URLError("connection reset"), KeyboardInterrupt()])
+def test_a_download_that_is_cut_leaves_no_part_and_is_tried_again(monkeypatch, root, cut):
+    attempts = []
+
+    class Fetched(torchvision.datasets.MNIST):
+        def __init__(self, root, download):
+            attempts.append(root)
+            raw = root / "MNIST" / "raw"
+            raw.mkdir(parents=True)
+            (raw / "train-images-idx3-ubyte").write_bytes(ubyte(np.ones((3, 4, 4))))
+            if len(attempts) == 1:
+                raise cut
+            (raw / "train-labels-idx1-ubyte").write_bytes(ubyte(np.arange(3)))
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", Fetched)
+    with pytest.raises(data.DataError if isinstance(cut, URLError) else KeyboardInterrupt):
+        data.load("mnist")
+    assert [path for path in root.rglob("*") if path.is_file()] == [], "nothing half-fetched in its place"
+    (root / ".download-mnist-999999999").mkdir()  # of a process that was killed
+    (root / "MNIST" / "raw").mkdir(parents=True)  # half of an older attempt by other means
+    (root / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"half")
+    assert data.load("mnist").labels.tolist() == [0, 1, 2]
+    assert [path.name for path in root.iterdir()] == ["MNIST"]
+
+
 @pytest.mark.parametrize("arguments", [("digits", {"size": 16}), ("mnist", {"size": 16}), ("pets", {"size": 0})])
 def test_sizes_that_do_not_apply(arguments):
     name, settings = arguments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,7 +91,10 @@ def _missing(source: Source, root: Path, split: str) -> list[Path]:
 
 
 def _fetch(name: str, split: str, source: Source, root: Path, download: bool) -> Path:
-    """Download through torchvision, to the root or, where that cannot be written, to the user's cache folder."""
+    """Download through torchvision, to the root or, where that cannot be written, to the user's cache folder.
+
+    What was fetched and unpacked is moved to its place when all of it is there, so that a kill leaves no part of it.
+    """
     lacking = _missing(source, root, split)[0]
     todo = f"put {lacking} there (torchvision's layout) or a zip of split/class/image files at {root / name}.zip"
     if not download:
@@ -99,12 +103,40 @@ def _fetch(name: str, split: str, source: Source, root: Path, download: bool) ->
     target = root if os.access(existing, os.W_OK) else user_folder()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with _patience(SECONDS_TO_ANSWER):
-            source.fetch(target, split)
+        for leftover in target.glob(".download-*"):  # of runs that were killed
+            if not _alive(int(leftover.name.rpartition("-")[2])):
+                shutil.rmtree(leftover, ignore_errors=True)
+        part = target / f".download-{name}-{os.getpid()}"
+        try:
+            with _patience(SECONDS_TO_ANSWER):
+                source.fetch(part, split)
+            for fetched in part.iterdir():
+                _move(fetched, target / fetched.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     except (URLError, OSError, RuntimeError) as error:
         raise DataError(f"{name} ({split}) is not in {root} and could not be downloaded ({_line(error)}): {todo}"
                         ) from None  # fmt: skip
     return target
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except OSError as problem:
+        return isinstance(problem, PermissionError)  # somebody else's
+    return True
+
+
+def _move(fetched: Path, place: Path) -> None:
+    """Puts a file or folder in its place; what stood there under the same names gives way."""
+    if fetched.is_dir() and place.is_dir():
+        for inner in fetched.iterdir():
+            _move(inner, place / inner.name)
+    else:
+        if place.is_dir():
+            shutil.rmtree(place)
+        os.replace(fetched, place)
 
 
 @contextmanager

@@ -28,6 +28,9 @@ def test_records_are_added_up_and_limits_are_called_limits():
     assert stated[3].strip() == "at most 21,600 GPU hours"
     gpu = rows(costs.tiers_table([record("a", "medium", 3600, device="cuda")], planned=10))["medium"]
     assert gpu[3].strip() == "30 GPU hours"
+    old = record("a", "smoke", 60) | {"peak_memory": {}}
+    assert rows(costs.tiers_table([old], planned=10))["smoke"][2] == "not recorded"
+    assert costs.asked([old], "smoke") == (2, costs.STATED["smoke"][1], 0)
 
 
 def test_a_plan_that_was_not_measured_says_so(tmp_path):

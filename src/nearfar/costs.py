@@ -18,7 +18,8 @@ def asked(records: Sequence[dict], tier: str) -> tuple[int, int, int]:
     minutes, memory, gpus = STATED[tier]
     if records:
         minutes = max(2, -(-int(max(r["seconds"] for r in records)) * 2 // 60))
-        memory = 1_024 + int(1.5 * max(r["peak_memory"]["host_MiB"] for r in records))
+        known = [r["peak_memory"]["host_MiB"] for r in records if "host_MiB" in r["peak_memory"]]
+        memory = 1_024 + int(1.5 * max(known)) if known else memory
     return minutes, memory, gpus
 
 
@@ -31,12 +32,12 @@ def _recorded(mine: list[dict], planned: int) -> list[str]:
     chapters = {slug: [r["seconds"] for r in mine if r["slug"] == slug] for slug in {r["slug"] for r in mine}}
     means = [statistics.mean(seconds) for seconds in chapters.values()]
     book = planned * SEEDS * statistics.mean(means) / 3600
-    memory = max(r["peak_memory"]["host_MiB"] for r in mine) / 1024
+    memory = max(r["peak_memory"].get("host_MiB", 0) for r in mine) / 1024
     device = "GPU" if all(r["device"] != "cpu" for r in mine) else "core"
     return [
         f"{len(mine)} runs of {len(chapters)} chapters",
         f"{duration(statistics.median(means))} ({duration(min(means))} to {duration(max(means))})",
-        f"{memory:.1f} GB",
+        f"{memory:.1f} GB" if memory else "not recorded",
         f"{_hours(book)} {device} hours",
     ]
 

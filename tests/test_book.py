@@ -28,9 +28,7 @@ def site(toybook):
 
 
 def build(**options):
-    started = time.time()
     book.build(jobs=2, device="cpu", **options)
-    return time.time() - started
 
 
 def times(folder):
@@ -43,7 +41,8 @@ def test_build_rebuild_and_edit(site, capfd):
     assert "ours wins" in page and "colab.research.google.com" in page
     assert "index.html" in capfd.readouterr().out
     first = times(site)
-    assert build() < 10 and times(site) == first  # nothing changed, nothing runs
+    build()
+    assert times(site) == first  # nothing changed, nothing runs
     (site / "notebooks/contrastive/toy.ipynb").touch()
     build(execute_only=True)
     assert times(site) == first  # touched, but the same

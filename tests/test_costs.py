@@ -33,6 +33,15 @@ def test_records_are_added_up_and_limits_are_called_limits():
     assert costs.asked([old], "smoke") == (2, costs.STATED["smoke"][1], 0)
 
 
+def test_disk_is_counted(tmp_path):
+    assert costs.disk(tmp_path) == "nothing has been run yet.\n"
+    for seed, size in ((0, 1_000), (1, 5_000)):
+        path = tmp_path / f"results/smoke/toy/seed-{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b" " * size)
+    assert costs.disk(tmp_path) == "record: 3 kB, the mean of 2.\n"
+
+
 def test_a_plan_that_was_not_measured_says_so(tmp_path):
     assert "python -m benchmarks.planning" in costs.plan_table(tmp_path / "planning.json")
 

@@ -42,8 +42,7 @@ def snakemake(target: str, config: dict, jobs: int, profile: str | None = None, 
         "--rerun-incomplete", *options, "--quiet", "progress", "rules", "host", "reason",
         "--config", *(f"{name}={value}" for name, value in config.items()),
     ]  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        variables = {} if profile else stack.enter_context(forked.parent(config.get("device", "auto")))
+    with contextlib.nullcontext({}) if profile else forked.parent(config["device"]) as variables:
         return subprocess.run(command, cwd=papers.root(), env={**os.environ, **variables}).returncode
 
 

@@ -68,6 +68,18 @@ def tiers_table(records: Sequence[dict], planned: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def disk(folder: Path) -> str:
+    """Markdown: what records and executed notebooks of a checkout take, counted there."""
+    kinds = {"record": "results/*/*/seed-*.json", "executed notebook": "_build/runs/*/*/seed-?.ipynb"}
+    sizes = {name: [path.stat().st_size for path in folder.glob(pattern)] for name, pattern in kinds.items()}
+    told = [
+        f"{name}: {statistics.mean(found) / 1000:,.0f} kB, the mean of {len(found)}"
+        for name, found in sizes.items()
+        if found
+    ]
+    return "; ".join(told or ["nothing has been run yet"]) + ".\n"
+
+
 def plan_table(file: Path) -> str:
     """Markdown: how long many runs take to plan, measured by `python -m benchmarks.planning`."""
     if not file.is_file():

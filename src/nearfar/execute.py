@@ -8,7 +8,7 @@ import os
 import warnings
 from pathlib import Path
 
-from nearfar import notebooks, papers, plots
+from nearfar import notebooks, papers, plots, processes
 from nearfar import run as runs
 from nearfar.errors import NearFarError, nearest
 
@@ -79,7 +79,7 @@ def execute(notebook: Path, output: Path, parameters: dict, *, results: Path, pr
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     for leftover in output.parent.glob(f".{output.stem}.*.ipynb"):  # of runs that were killed
-        if not Path(f"/proc/{leftover.name.split('.')[-2]}").exists():
+        if not processes.alive(int(leftover.name.split(".")[-2])):
             leftover.unlink(missing_ok=True)
     threads = os.environ.get("OMP_NUM_THREADS") or os.environ.get("NEARFAR_THREADS") or "1"
     settings = {

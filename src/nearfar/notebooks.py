@@ -13,7 +13,7 @@ from nearfar.errors import NearFarError
 
 TIERS = ("smoke", "small", "medium", "full")
 NO_NUMBERS = {  # modules that cannot change a number of a run
-    "errors", "dependencies", "papers", "notebooks", "run", "plots", "results",
+    "errors", "dependencies", "papers", "notebooks", "run", "plots", "results", "processes",
     "data.archives", "data.cache", "data.loading", "data.sources", "data.ubyte",
 }  # fmt: skip
 

@@ -179,6 +179,7 @@ def stage(tier: str, site: Path) -> list[str]:
         put(f"book/_generated/{name}.csv", table.to_csv(index=False))
     put("book/_generated/overview.md", pages.overview(records))
     put("book/_generated/costs-tiers.md", costs.tiers_table(records, len(entries) or len(known)))
+    put("book/_generated/costs-disk.md", costs.disk(folder))
     put("book/_generated/costs-plan.md", costs.plan_table(folder / "benchmarks" / "planning.json"))
     if pages.panels(records):
         inputs = json.dumps(pages.highest(records), sort_keys=True) + _code(overviews, pages, plots, results)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from vectors import unit
 
 import nearfar
 from nearfar import losses, nn
@@ -14,11 +15,6 @@ C, B, N, D = 3, 4, 7, 6
 
 def chance(*shape, seed=0):
     return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def unit(*shape, seed=0):
-    z = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(z, dim=-1)
 
 
 def regulariser(tau, d_prime):

@@ -4,21 +4,13 @@ import math
 
 import pytest
 import torch
+from vectors import on_circle, unit
 
 import nearfar
 from nearfar import evaluate, losses
 
 cacr = nearfar.method("cacr")
 V, B, D = 4, 5, 6
-
-
-def unit(*shape, seed=0):
-    z = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(z, dim=-1)
-
-
-def on_circle(*degrees):
-    return torch.tensor([[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in degrees], dtype=torch.float64)
 
 
 def gap(a, b):

@@ -5,16 +5,13 @@ import math
 
 import pytest
 import torch
+from vectors import chance
 
 import nearfar
 from nearfar import losses
 
 mcl = nearfar.method("feature-suppression-mcl")
 B, D, TAU = 9, 5, 0.4
-
-
-def chance(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape, seed=0):

@@ -4,16 +4,13 @@ import math
 
 import pytest
 import torch
+from vectors import chance
 
 import nearfar
 from nearfar import losses, nn
 
 hydra = nearfar.method("hydra")
 B, D, T, C = 9, 6, 0.1, 4
-
-
-def chance(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from vectors import chance, on_circle, unit
 
 import nearfar
 from nearfar import losses
@@ -11,19 +12,6 @@ from nearfar import losses
 interclr = nearfar.method("interclr")
 B, N, D, ROWS, K, TAU = 5, 7, 6, 60, 4, 0.2
 STRATEGIES = ("random", "hard", "semi-hard", "semi-easy")
-
-
-def unit(*shape, seed=0):
-    z = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(z, dim=-1)
-
-
-def chance(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def on_circle(*degrees):
-    return torch.tensor([[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in degrees], dtype=torch.float64)
 
 
 def dot(a, b):

@@ -4,25 +4,13 @@ import math
 
 import pytest
 import torch
+from vectors import chance, on_circle, unit
 
 import nearfar
 from nearfar import losses
 
 mochi = nearfar.method("mochi")
 B, K, D, TAU = 5, 30, 6, 0.2
-
-
-def unit(*shape, seed=0):
-    z = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(z, dim=-1)
-
-
-def chance(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def on_circle(*degrees):
-    return torch.tensor([[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in degrees], dtype=torch.float64)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from urllib.error import URLError
 
 import torch
 
+from nearfar import processes
 from nearfar.data.archives import image_folder
 from nearfar.data.arrays import ArrayDataset, DataError, content_identity
 from nearfar.data.cache import cached, user_folder
@@ -104,7 +105,7 @@ def _fetch(name: str, split: str, source: Source, root: Path, download: bool) ->
     try:
         target.mkdir(parents=True, exist_ok=True)
         for leftover in target.glob(".download-*"):  # of runs that were killed
-            if not _alive(int(leftover.name.rpartition("-")[2])):
+            if not processes.alive(int(leftover.name.rpartition("-")[2])):
                 shutil.rmtree(leftover, ignore_errors=True)
         part = target / f".download-{name}-{os.getpid()}"
         try:
@@ -118,14 +119,6 @@ def _fetch(name: str, split: str, source: Source, root: Path, download: bool) ->
         raise DataError(f"{name} ({split}) is not in {root} and could not be downloaded ({_line(error)}): {todo}"
                         ) from None  # fmt: skip
     return target
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # sends nothing
-    except OSError as problem:
-        return isinstance(problem, PermissionError)  # somebody else's
-    return True
 
 
 def _move(fetched: Path, place: Path) -> None:

@@ -44,6 +44,15 @@ def forking(variables, monkeypatch):
     KernelProvisionerFactory.clear_instance()
 
 
+def silent():
+    """A connection whose other side has been closed, and a number."""
+    import socket
+
+    mine, other = socket.socketpair()
+    other.close()
+    return mine, 1
+
+
 def parents(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
@@ -142,6 +151,7 @@ def test_without_the_process_kernels_start_as_ever(toybook, monkeypatch):
 def test_strangers_and_nonsense_are_turned_away(variables):
     import socket
 
+    assert forked.Kernel(*silent()).wait() == -signal.SIGKILL, "whoever forked it has gone"
     for sent in (b"", b"\n", b"nonsense", b"GET / HTTP/1.1\n\n"):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect("\0" + variables[forked.ADDRESS])

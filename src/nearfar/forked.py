@@ -31,7 +31,7 @@ PRELOADED = (
     "torch", "torch._dynamo", "matplotlib.pyplot", "pandas", "sklearn.linear_model", "torchvision",
     "IPython", "ipywidgets", "ipykernel.kernelapp",
 )  # fmt: skip
-MESSAGE = 1 << 16
+MESSAGE, STARTED, ENDED = 1 << 16, b"pid ", b"ended "
 
 
 # ---------------------------------------------------------------------------------------- the side that asks
@@ -46,7 +46,7 @@ class Kernel:
     def _ended(self, flags: int = 0) -> int:
         told = self.connection.recv(MESSAGE, flags)  # nothing: the parent was killed, and its kernels with it
         self.connection.close()
-        return int(told or -signal.SIGKILL)
+        return int(told.removeprefix(ENDED)) if told.startswith(ENDED) else -signal.SIGKILL
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -98,8 +98,11 @@ def _ask(command: list[str], folder, environment: dict[str, str]) -> Kernel | No
             for output in outputs:
                 os.close(output)
         connection.sendall(json.dumps(wanted).encode() + b"\n")
-        if told := connection.recv(MESSAGE):
-            return Kernel(connection, int(told))
+        told = b""
+        while not told.endswith(b"\n") and (more := connection.recv(1)):  # this line only, not how it ended
+            told += more
+        if told.startswith(STARTED):
+            return Kernel(connection, int(told.removeprefix(STARTED)))
     except OSError:  # the process has gone, or does not serve
         pass
     connection.close()
@@ -122,12 +125,17 @@ def _request(connection: socket.socket) -> tuple[dict, list[int]] | None:
     return None
 
 
-def _become(wanted: dict, outputs: list[int]) -> None:
-    """Turns a fresh fork into the kernel: what `python -m ipykernel_launcher` would be after its imports."""
+def _become(connection: socket.socket, wanted: dict, outputs: list[int]) -> None:
+    """Turns a fresh fork into the kernel: what `python -m ipykernel_launcher` would be after its imports.
+
+    Tells its number once it leads a group of its own, so that whoever asked can signal all that the kernel starts.
+    """
     import numpy as np
     from ipykernel import kernelapp
 
     os.setsid()
+    _tell(connection, STARTED, os.getpid())
+    connection.close()
     null = os.open(os.devnull, os.O_RDONLY)
     for here, there in zip((null, *outputs), (0, 1, 2)):
         os.dup2(here, there)
@@ -169,14 +177,13 @@ def serve(listener: socket.socket) -> None:
                     connection.close()
                     continue
                 if (pid := os.fork()) == 0:
-                    _let_go(watched, [connection, *connections.values()])
-                    return _become(*request)
+                    _let_go(watched, list(connections.values()))
+                    return _become(connection, *request)
                 for output in request[1]:
                     os.close(output)
                 connections[pid] = connection
                 watched.register(connection, selectors.EVENT_READ, pid)
                 watched.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
-                _tell(connection, pid)
             elif key.fileobj is connections.get(key.data):  # whoever asked for it has gone
                 watched.unregister(key.fileobj)
                 _kill(key.data)
@@ -186,13 +193,13 @@ def serve(listener: socket.socket) -> None:
                 connection = connections.pop(key.data)
                 with contextlib.suppress(KeyError):
                     watched.unregister(connection)
-                _tell(connection, os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1]))
+                _tell(connection, ENDED, os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1]))
                 connection.close()
 
 
-def _tell(connection: socket.socket, number: int) -> None:
+def _tell(connection: socket.socket, what: bytes, number: int) -> None:
     with contextlib.suppress(OSError):  # nobody there any more
-        connection.sendall(str(number).encode())
+        connection.sendall(b"%b%d\n" % (what, number))
 
 
 def _kill(pid: int) -> None:

@@ -184,9 +184,10 @@ def serve(listener: socket.socket) -> None:
                 connections[pid] = connection
                 watched.register(connection, selectors.EVENT_READ, pid)
                 watched.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
-            elif key.fileobj is connections.get(key.data):  # whoever asked for it has gone
-                watched.unregister(key.fileobj)
-                _kill(key.data)
+            elif isinstance(key.fileobj, socket.socket):
+                if key.data in connections:  # whoever asked for it has gone, and the kernel is still there
+                    watched.unregister(key.fileobj)
+                    _kill(key.data)
             else:  # the kernel has ended
                 watched.unregister(key.fd)
                 os.close(key.fd)

@@ -504,5 +504,5 @@ def test_every_public_loss_is_tested_on_cuda():
         for name, value in vars(losses).items()
         if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == "nearfar.losses"
     }
-    contrastive = {"info_nce", "nt_xent", "supcon", "prototype_nce", "gather"}
+    contrastive = {"info_nce", "nt_xent", "supcon", "prototype_nce"}
     assert public == contrastive | {"sinkhorn_codes", "prototype_cross_entropy", "focal"}

@@ -91,14 +91,6 @@ def test_without_a_queue():
     made.load_state_dict(made.state_dict())
 
 
-def test_every_process_pushes_the_keys_of_all(monkeypatch):
-    monkeypatch.setattr(momentum, "gather", lambda z: torch.cat([z, z + 1]))
-    made = pair()
-    made.push(torch.zeros(3, 4), torch.tensor([1, 2, 3]))
-    assert made.queue.tensor[:6, 0].tolist() == [0, 0, 0, 1, 1, 1] and made.pushed == 6
-    assert made.tags[:6].tolist() == [1, 2, 3, 2, 3, 4]
-
-
 def test_checkpoints_hold_everything(tmp_path):
     batches = train.index_batches(8, 4, 6, torch.Generator().manual_seed(0))
 

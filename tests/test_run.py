@@ -120,3 +120,18 @@ def test_results_folder_follows_the_environment(toy, tmp_path, monkeypatch):
     toy.finish(budget={})
     assert run.record_path("toy", "smoke", 3) == tmp_path / "elsewhere/smoke/toy/seed-3.json"
     assert run.record_path("toy", "smoke", 3).is_file()
+
+
+def test_checkpoints_have_a_file_each_and_go_at_the_end(toybook):
+    run = nearfar.start("toy", "smoke", 0)
+    first, second = run.checkpoint("ours", 10, {"tau": 0.2}), run.checkpoint("ours", 20, {"tau": 0.2})
+    assert first != second and first.parent == toybook / "_build/checkpoints/smoke/toy/seed-0"
+    assert nearfar.start("toy", "smoke", 0).checkpoint("ours", 10, {"tau": 0.2}) == first, "a run again: the same file"
+    with pytest.raises(ValueError, match="two trainings of this run are called"):
+        run.checkpoint("ours", 10, {"tau": 0.2})
+    first.parent.mkdir(parents=True)
+    first.write_bytes(b"state")
+    run.record("accuracy", 0.5, method="ours", size=10)
+    run.claim("C1", "a claim", True, "evidence")
+    run.finish(budget={})
+    assert not first.parent.exists()

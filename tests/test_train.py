@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nearfar import augment, losses, nn
+from nearfar import augment, checkpoints, losses, nn
 from nearfar.train import embed, fit, index_batches
 
 
@@ -202,7 +202,7 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, crash_at, optimiser)
     assert history == expected  # bit for bit
     for key, value in states(whole).items():
         assert torch.equal(value, states(resumed)[key]), key
-    assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
+    assert {p.name for p in path.parent.iterdir()} <= {"run.pt", "run.previous.pt"}
 
 
 def test_a_finished_checkpoint_is_not_trained_again(tmp_path):
@@ -234,6 +234,43 @@ def test_a_foreign_or_broken_checkpoint_is_refused(tmp_path):
         with pytest.raises(ValueError, match="run.pt cannot be read") as caught:
             fit(**contrastive(), checkpoint=path)
         assert "\n" not in str(caught.value)
+    torch.save([1, 2], path)
+    with pytest.raises(ValueError, match="holds no training state; delete it"):
+        fit(**contrastive(), checkpoint=path)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "run.pt"
+    fit(**contrastive(), checkpoint=path)
+    monkeypatch.setattr(checkpoints, "FORMAT", 2)
+    with pytest.raises(
+        ValueError, match=r"run.pt was written by another version of nearfar \(format 1, here 2\); delete"
+    ):
+        fit(**contrastive(), checkpoint=path)
+
+
+@pytest.mark.parametrize("fate", ["broken", "lost"])
+def test_the_checkpoint_before_steps_in(tmp_path, fate):
+    """The newest is unreadable, or a kill came between the two moves of a save."""
+    path, expected, setting = tmp_path / "run.pt", fit(**contrastive()), contrastive()
+
+    def step(batch, number, inner=setting["step"]):
+        if number == 8:
+            raise Crash
+        return inner(batch, number)
+
+    with pytest.raises(Crash):
+        fit(**{**setting, "step": step}, checkpoint=path, checkpoint_seconds=0)
+    path.write_bytes(b"half a file") if fate == "broken" else path.unlink()
+    numbers, again = [], contrastive()
+
+    def counted(batch, number):
+        numbers.append(number)
+        return again["step"](batch, number)
+
+    with pytest.warns(UserWarning, match="going on from the one before"):
+        history = fit(**{**again, "step": counted}, checkpoint=path)
+    assert history == expected and numbers[0] == 7, "steps 0 to 6 were done when the one before was written"
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
@@ -249,10 +286,12 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
             monkeypatch.setattr(torch, "save", save)
         return setting["step"](batch, number)
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        OSError, match="could not write checkpoint .*: No space left on device; make room and start again"
+    ):
         fit(**{**setting, "step": step}, checkpoint=path, checkpoint_seconds=0)
     monkeypatch.undo()
-    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+    assert {p.name for p in tmp_path.iterdir()} == {"run.pt", "run.previous.pt"}
     assert fit(**contrastive(), checkpoint=path) == fit(**contrastive())
 
 

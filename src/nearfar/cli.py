@@ -41,8 +41,14 @@ def run(
     parameter: Annotated[list[str] | None, cyclopts.Parameter(name=["--parameter", "-p"])] = None,
     output: Path | None = None,
     results: Path | None = None,
+    devices: int = 1,
+    nodes: int = 1,
+    node: int = 0,
+    meet: str = "",
 ):
     """Execute a chapter's notebook and record what it measured.
+
+    With --devices or --nodes it runs as a script under torchrun, and leaves a record but no executed notebook.
 
     Parameters
     ----------
@@ -53,11 +59,21 @@ def run(
     parameter: Another notebook parameter, name=value; may be given several times.
     output: Where the executed copy goes (default: _build/runs).
     results: Folder of records (default: results).
+    devices: GPUs of this machine that share every batch (on a CPU: processes).
+    nodes: Machines that share every batch; start the same command on each.
+    node: This machine's number, from 0.
+    meet: Address of machine 0, host:port, where they meet.
     """
-    from nearfar import execute
+    from nearfar import execute, launch
 
     more = dict(_assignment(text) for text in parameter or [])
-    record = execute.run(slug, tier, seed, device, parameters=more, output=output, results=results)
+    if devices == nodes == 1:
+        record = execute.run(slug, tier, seed, device, parameters=more, output=output, results=results)
+    else:
+        where = {"devices": devices, "nodes": nodes, "node": node, "meet": meet}
+        record = launch.run(slug, tier, seed, device, **where, parameters=more, results=results)
+    if node:
+        return
     show_record(record)
 
 

@@ -53,12 +53,7 @@ def run(
     notebook = papers.notebook(slug)
     runs.check(tier, seed, device)
     given = {"tier": tier, "seed": seed, "device": device, **(parameters or {})}
-    known = notebooks.parameters(notebook)
-    for name in given:
-        if name not in known:
-            raise NearFarError(
-                f"{slug} has no parameter {name!r}.{nearest(name, known)} Its parameters: {', '.join(known)}."
-            )
+    check_parameters(notebook, given)
     output = Path(output or executed_path(slug, tier, seed))
     record = runs.record_path(slug, tier, seed, Path(results).resolve() if results else None)
     before = record.stat().st_mtime_ns if record.is_file() else None
@@ -66,6 +61,16 @@ def run(
     if not record.is_file() or record.stat().st_mtime_ns == before:
         raise NearFarError(f"{slug} ran to its end but wrote no record; its last cells must call run.finish(budget).")
     return record
+
+
+def check_parameters(notebook: Path, given: dict) -> None:
+    """Raises `NearFarError` for a parameter that the notebook does not have."""
+    known = notebooks.parameters(notebook)
+    for name in given:
+        if name not in known:
+            raise NearFarError(
+                f"{notebook.stem} has no parameter {name!r}.{nearest(name, known)} Its parameters: {', '.join(known)}."
+            )
 
 
 def execute(notebook: Path, output: Path, parameters: dict, *, results: Path, progress: bool = True) -> None:

@@ -5,7 +5,8 @@ or should not be.  Half precision is computed and returned in float32, also unde
 `reduction` is "mean", "sum" or "none".  Values (NaN, zero rows, label range) are checked on the CPU only: on an
 accelerator that would stall the device at every step, and there `train.fit` stops at the first loss that is not finite.
 The contrastive losses need memory for the rows of a batch, not for its pairs (nearfar.blocks): a large batch can be
-differentiated once, not twice.  With several processes, give them `gather(z)`.
+differentiated once, not twice.  With several processes `train.fit` gives them whole batches; elsewhere, give them
+`parallel.gather(z)`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, distributed
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 from torch.nn.functional import softplus
 
-from nearfar import blocks, nn
+from nearfar import blocks, nn, parallel
 
+gather = parallel.gather  # features of all processes, for these losses
 _REDUCTIONS = {"mean": Tensor.mean, "sum": Tensor.sum, "none": lambda losses: losses}
 
 
@@ -57,45 +58,6 @@ def _bound(temperature: float, normalise: bool) -> float:
 def _against(positive: Tensor, negatives: Tensor) -> Tensor:
     """−log( e^p / (e^p + e^n) ) = log(1 + e^(n − p)), also where this is tiny."""
     return softplus(negatives - positive, threshold=40)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, z: Tensor) -> Tensor:
-        rank, processes = distributed.get_rank(), distributed.get_world_size()
-        counts = [torch.zeros(1, dtype=torch.long, device=z.device) for _ in range(processes)]
-        distributed.all_gather(counts, torch.tensor([len(z)], device=z.device))
-        counts = torch.cat(counts).tolist()
-        padded = z.new_zeros(max(counts), *z.shape[1:])  # processes have to exchange equal shapes
-        padded[: len(z)] = z
-        parts = [torch.empty_like(padded) for _ in counts]
-        distributed.all_gather(parts, padded)
-        ctx.rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
-        return torch.cat([part[:count] for part, count in zip(parts, counts)])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total)
-        return total[ctx.rows]
-
-
-def gather(z: Tensor) -> Tensor:
-    """The rows of all processes, in the order of their ranks; z itself where there is one process.
-
-    z: (N, ...), features (or labels); N may differ between processes, the rest may not.  Every process has to call it.
-    The gradient of a row is the sum of the gradients that all processes have for it.  So with
-
-        loss = nt_xent(gather(z_a), gather(z_b))
-
-    every process has the loss of the whole batch and, once `train.fit` has averaged the weights' gradients, takes the
-    step that a single process would take: P processes sum P equal gradients of every row, and the average divides by P.
-    (Layers that look at a batch, such as batch norm, and random augmentations still see one process's share only.)
-    """
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return z
-    return _Gather.apply(z)
 
 
 def info_nce(

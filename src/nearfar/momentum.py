@@ -16,7 +16,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from nearfar.losses import gather
 from nearfar.nn import Queue, ema_update, normalise, seeded
 
 
@@ -32,7 +31,7 @@ class MomentumPair(nn.Module):
     mode inside `train.fit`, as in MoCo; each keeps its own batch-norm statistics.  MoCo shuffles the keys' batches
     between devices, lest batch norm tell a query which key shares its batch; on one device there is nothing to shuffle
     with, and queries and keys are normalised by batches of their own.
-    With several processes each pushes the keys of all, so that their queues stay the same.
+    With several processes (`train.fit`) each sees, and pushes, the keys of all, so that their queues stay the same.
     Raises ValueError for a momentum outside [0, 1], size < 0, or a queue without a dimension.
     """
 
@@ -88,9 +87,8 @@ class MomentumPair(nn.Module):
         tags = torch.full((len(keys),), -1, device=keys.device) if tags is None else tags
         if tags.shape != keys.shape[:1]:
             raise ValueError(f"tags must have shape ({len(keys)},), got {tuple(tags.shape)}")
-        keys = gather(keys.detach())
-        self.queue.push(keys)
-        self.tags = torch.cat([gather(tags.to(self.tags)), self.tags])[: self.queue.size]
+        self.queue.push(keys.detach())
+        self.tags = torch.cat([tags.to(self.tags), self.tags])[: self.queue.size]
         self.pushed = min(self.queue.size, self.pushed + len(keys))
 
     def get_extra_state(self) -> Tensor:

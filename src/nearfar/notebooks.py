@@ -31,7 +31,7 @@ def code_cells(path: Path) -> list[tuple[int, str, list[str]]]:
         raise NearFarError(f"{path} is not a readable notebook ({problem!r}); restore it from git.") from problem
 
 
-def _python(source: str) -> str:
+def python(source: str) -> str:
     """Source without IPython's own lines (magics and shell), which are no Python."""
     return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
 
@@ -76,7 +76,7 @@ def _definitions(path: Path) -> dict[str, dict[str, str]]:
 
 @lru_cache(maxsize=256)
 def _definitions_at(path: Path, changed: int) -> dict[str, dict[str, str]]:  # pages ask once per record
-    code = "\n".join(_python(source) for _, source, _ in code_cells(path))
+    code = "\n".join(python(source) for _, source, _ in code_cells(path))
     return dependencies.definitions(code, str(path))
 
 
@@ -111,7 +111,7 @@ def _code_hash_at(path: Path, changed: int, tier: str) -> str:
 def _bare_cells(path: Path, changed: int) -> list[str]:
     """The code of the cells that can change a number, without comments."""
     return [
-        dependencies.bare(_python(source), f"{path.name}, cell {number}")
+        dependencies.bare(python(source), f"{path.name}, cell {number}")
         for number, source, tags in code_cells(path)
         if not {"parameters", "drawing"}.intersection(tags)
     ]

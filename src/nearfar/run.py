@@ -1,9 +1,11 @@
 """One run of one chapter: its device and randomness, what it measured, what it says of the paper's claims."""
 
+import hashlib
 import json
 import math
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -41,6 +43,21 @@ def choose_device(device: str) -> "torch.device":
         )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise NearFarError("device 'mps' asked for, but PyTorch sees no Apple GPU; use --device cpu.")
+    return chosen
+
+
+def _own_device(chosen: "torch.device") -> "torch.device":
+    """Where this process computes: under torchrun, joins the others and takes the GPU with its number."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "LOCAL_RANK" not in os.environ:
+        return chosen
+    import torch
+    from torch import distributed
+
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return chosen
 
 
@@ -122,6 +139,7 @@ class Run:
         self.claims: list[dict] = []
         self.datasets: dict[str, str] = {}
         self.comparison: dict[str, str] | None = None
+        self._trainings: set[str] = set()
         self._code = notebooks.code_hash(slug, tier)  # of what is about to run, not of what stands there at the end
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
 
@@ -131,6 +149,22 @@ class Run:
     def generator(self, stream: int = 0) -> "torch.Generator":
         """A fresh CPU generator: the same seed and `stream` always give the same numbers, other streams others."""
         return randomness.generator(self.seed, stream)
+
+    def checkpoint(self, *what) -> Path:
+        """File for `train.fit`'s checkpoint of one training of this run.
+
+        what: all that tells it from the run's other trainings, such as method, size and options (anything with a repr
+        that says it all).  A killed run that is started again by the same command goes on from it, as long as code and
+        data are the same; `finish` deletes all of the run's checkpoints.  Raises ValueError for a `what` used before.
+        """
+        name = f"{notebooks.fingerprint(self._code, self.datasets.values())} {what!r}"
+        if name in self._trainings:
+            raise ValueError(f"two trainings of this run are called {what!r}; give run.checkpoint what differs.")
+        self._trainings.add(name)
+        return self._checkpoints() / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.pt"
+
+    def _checkpoints(self) -> Path:
+        return papers.root() / "_build" / "checkpoints" / self.tier / self.slug / f"seed-{self.seed}"
 
     def uses(self, *datasets) -> None:
         """Notes the name and identity of each `ArrayDataset` in the record."""
@@ -199,6 +233,7 @@ class Run:
     def finish(self, budget: dict) -> None:
         """Writes the record `results/<tier>/<slug>/seed-<n>.json` atomically, then prints one verdict line per claim.
 
+        Of several processes only the first writes; the others wait for it.
         Raises `ValueError` when nothing was measured or claimed, `NearFarError` when the record cannot be written.
         """
         if not self.measurements or not self.claims:
@@ -212,12 +247,15 @@ class Run:
                     )
         import torch
 
+        from nearfar import parallel
+
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         record = {
             "schema": SCHEMA,
             "slug": self.slug,
             "tier": self.tier,
             "seed": self.seed,
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
+            "device": f"{parallel.processes()} x {device}" if parallel.processes() > 1 else device,
             "dataset": self.datasets,
             "budget": budget,
             "started": self._started.isoformat(timespec="seconds"),
@@ -230,7 +268,10 @@ class Run:
             "measurements": self.measurements,
             "claims": self.claims,
         }
-        write_atomically(record_path(self.slug, self.tier, self.seed), json.dumps(record, indent=1) + "\n")
+        if parallel.rank() == 0:
+            write_atomically(record_path(self.slug, self.tier, self.seed), json.dumps(record, indent=1) + "\n")
+            shutil.rmtree(self._checkpoints(), ignore_errors=True)
+        parallel.wait()
         for claim in self.claims:
             print(f"{claim['id']} {claim['verdict']}: {claim['text']}")
 
@@ -245,7 +286,7 @@ def start(slug: str, tier: str, seed: int, device: str = "auto") -> Run:
 
     papers.notebook(slug)
     check(tier, seed, device)
-    chosen = choose_device(device)
+    chosen = _own_device(choose_device(device))
     threads = os.environ.get("NEARFAR_THREADS", "1")
     if not threads.isdigit() or int(threads) < 1:
         raise NearFarError(f"NEARFAR_THREADS must be a whole number of at least 1, got {threads!r}.")

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nearfar import checkpoints
+from nearfar import checkpoints, parallel
 from nearfar.augment import to_float
 
 OPTIMISERS: dict[str, Callable] = {  # fused: one pass over all weights; small networks train up to a fifth faster
@@ -64,7 +64,8 @@ def fit(
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     after: Callable | None = None,
     checkpoint: str | os.PathLike | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float | None = None,
+    keep: dict | list | None = None,
     progress: bool = True,
     label: str = "",
 ) -> dict[str, list[float]]:
@@ -80,15 +81,22 @@ def fit(
     precision: "no", "bf16" or "fp16" (accelerate's mixed precision; fp16 needs an accelerator).
     generator: the generator or generators that `step` draws from, so that a checkpoint can hold their states.
     after(number): called after each optimiser step, for instance for ema_update.
-    checkpoint: file to save to every `checkpoint_seconds` and at the end, and to go on from: interrupted and resumed
-        equals uninterrupted, on the CPU bit for bit; a finished one is loaded and not trained again.  It belongs to one
-        configuration (settings, batches, start weights, generators' states, label: put whatever else matters there).
-    Under `accelerate launch` each process takes its share of every batch and gradients are averaged.
+    checkpoint: file to save to every `checkpoint_seconds` (default: $NEARFAR_CHECKPOINT_SECONDS or 60) and at the end,
+        and to go on from: interrupted and resumed equals uninterrupted, on the CPU bit for bit; a finished one is
+        loaded and not trained again.  It belongs to one configuration (settings, batches, start weights, generators'
+        states, label: put whatever else matters there).  `run.checkpoint` names one for a run, which deletes it at its
+        end.
+    keep: a dict or list of whatever else step changes (tensors, numbers, dicts and lists of them), such as a memory
+        bank or notes; a checkpoint holds it, and puts it back into the same dict or list.
+    Under `torchrun` or `accelerate launch` each process computes its share of every call of a network, and the numbers
+    are those of one process (nearfar.parallel): step sees whole batches, in every process the same.
 
     torch's global random state (dropout) is seeded inside from the first generator and put back afterwards.
     History lists hold "loss" and the keys that step returned.  Raises ValueError for unknown settings, nothing to
     train or a checkpoint of another configuration, FloatingPointError for a loss that is not finite, with its step.
     """
+    if checkpoint_seconds is None:
+        checkpoint_seconds = float(os.environ.get("NEARFAR_CHECKPOINT_SECONDS", 60))
     named = {"module": modules} if isinstance(modules, nn.Module) else dict(modules)
     generators = [] if generator is None else [generator] if isinstance(generator, torch.Generator) else list(generator)
     _check_settings(named, batches, optimiser, schedule, precision, warmup)
@@ -112,13 +120,14 @@ def fit(
     waiting: list[tuple[int, dict]] = []  # values still on the device
     with _train_mode(named), _own_random_state(generators[0].initial_seed() if generators else 0, device):
         first, path = 0, None
-        state = {"modules": named, "optimiser": torch_optimiser, "generators": generators, "scaler": accelerator.scaler}
+        state = {"modules": named, "optimiser": torch_optimiser, "generators": generators, "scaler": accelerator.scaler,
+                 "keep": keep}  # fmt: skip
         if checkpoint is not None:
             path = Path(checkpoint)
             rule = optimiser if isinstance(optimiser, str) else torch_optimiser.state_dict()["param_groups"]
             settings = [rule, lr, weight_decay, momentum, schedule, warmup, precision, label]
             fingerprint = checkpoints.fingerprint(named, batches, generators, settings)
-            if path.exists():
+            if path.exists() or checkpoints.previous(path).exists():
                 first, history = checkpoints.load(path, fingerprint, state, device)
         saved = time.monotonic()
         bar = _bar(range(first, steps), first, steps, label, progress and accelerator.is_main_process)
@@ -126,8 +135,8 @@ def fit(
             growth = (number + 1) / warmup if number < warmup else shape((number - warmup) / (steps - warmup))
             for group, rate in zip(torch_optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * growth
-            batch = _share(batches[number], accelerator).to(device)
-            with accelerator.autocast():
+            batch = batches[number].to(device)
+            with accelerator.autocast(), parallel.split(named.values()):
                 result = step(batch, number)
             loss, values = result if isinstance(result, tuple) else (result, {})
             if loss.dim():
@@ -138,8 +147,7 @@ def fit(
                 _flush(waiting, history)
             torch_optimiser.zero_grad(set_to_none=True)
             accelerator.backward(loss)
-            if accelerator.num_processes > 1:
-                _average_gradients(parameters, accelerator)
+            parallel.average_gradients(parameters)
             scaled.step()
             if after is not None:
                 after(number)
@@ -178,7 +186,8 @@ def embed(
     batches = images.split(batch_size)
     try:
         numbers = _bar(range(len(batches)), 0, len(batches), "embedding", progress)
-        return torch.cat([module(change(batches[number].to(device))) for number in numbers])
+        with parallel.split([module]):
+            return torch.cat([module(change(batches[number].to(device))) for number in numbers])
     finally:
         _set_modes(training)
 
@@ -211,18 +220,6 @@ def _accelerator(precision: str, device: torch.device):
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
     return accelerator, accelerator.device if accelerator.num_processes > 1 else device
-
-
-def _share(batch: Tensor, accelerator) -> Tensor:
-    """This process's part of a batch; all of it when there is one process."""
-    return batch[accelerator.process_index :: accelerator.num_processes]
-
-
-def _average_gradients(parameters: list[Tensor], accelerator) -> None:
-    for parameter in parameters:
-        if parameter.grad is None:  # every process has to take part
-            parameter.grad = torch.zeros_like(parameter)
-        parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
 
 
 def _flush(waiting: list[tuple[int, dict]], history: dict[str, list[float]]) -> None:

@@ -128,7 +128,7 @@ def test_drawing_cells_only_draw(paper):
     """They do not count for a record's age: so nothing of theirs is recorded, or read by a later cell."""
 
     def names(source, context):
-        code = ast.parse(notebooks._python(source))
+        code = ast.parse(notebooks.python(source))
         found = {node.id for node in ast.walk(code) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
         made = {node.name for node in code.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         return found | made if context is ast.Store else found

@@ -14,7 +14,7 @@ from urllib.error import URLError
 
 import torch
 
-from nearfar import processes
+from nearfar import parallel, processes
 from nearfar.data.archives import image_folder
 from nearfar.data.arrays import ArrayDataset, DataError, content_identity
 from nearfar.data.cache import cached, user_folder
@@ -52,7 +52,11 @@ def load(
     Raises DataError (one line that says what to do) for an unknown name or split, absent data without network,
     damaged or unsafe files, and a size that is not positive or does not apply.
     """
-    name, root = name.lower(), data_root(root)
+    with parallel.first_one():
+        return _load(name.lower(), split, data_root(root), download, size)
+
+
+def _load(name: str, split: str, root: Path, download: bool, size: int | None) -> ArrayDataset:
     if size is not None and size < 1:
         raise DataError(f"size: {size} is not a positive number of pixels")
     if name == "digits":

@@ -1,6 +1,7 @@
 """Method cells load without a kernel; a fingerprint follows the code that a run depends on."""
 
 import json
+import shutil
 
 import pytest
 from toybook import edit
@@ -42,17 +43,36 @@ def test_parameters_are_read_from_their_cell(toybook):
 
 def test_comments_and_bookkeeping_do_not_make_a_record_old(monkeypatch):
     """Only what can change a number counts; what is drawn counts for the page."""
-    definitions = notebooks._definitions(papers.notebook("swav"))
+    definitions = notebooks._definitions_at(notebooks._versions(papers.notebook("swav")))
     code = notebooks.code_hash("swav", "small")
     page = notebooks.page_hash(papers.notebook("swav"))
     for module, name, numbers in (("plots", "frames", False), ("run", "start", False), ("losses", "nt_xent", True)):
         other = {key: dict(texts) for key, texts in definitions.items()}
         other[f"nearfar.{module}"][name] += "\n    pass"
-        monkeypatch.setattr(notebooks, "_definitions", lambda path, other=other: other)
+        monkeypatch.setattr(notebooks, "_definitions_at", lambda versions, other=other: other)
         notebooks._code_hash_at.cache_clear()
         assert (notebooks.code_hash("swav", "small") != code) == numbers
         assert notebooks.page_hash(papers.notebook("swav")) != page
     notebooks._code_hash_at.cache_clear()
+
+
+def test_method_cells_of_another_chapter_count_where_they_are_asked_for(toybook):
+    toy, other = papers.notebook("toy"), toybook / "notebooks/contrastive/other.ipynb"
+    shutil.copy(toy, other)
+    edit(other, "import nearfar", 'import nearfar; nearfar.method("toy"); nearfar.method("other")'.replace('"', '\\"'))
+    edit(toybook / "_toc.yml", "contrastive/toy", "contrastive/toy\n          - file: notebooks/contrastive/other")
+
+    def marks():
+        return notebooks.code_hash("toy", "smoke"), notebooks.code_hash("other", "smoke"), notebooks.page_hash(other)
+
+    toy_before, other_before, page_before = marks()
+    edit(toy, "return 2 * x", "return 3 * x")
+    toy_after, other_after, page_after = marks()
+    assert toy_after != toy_before and other_after != other_before and page_after != page_before
+    edit(toy, "run.claim(", "assert True; run.claim(")
+    assert marks()[0] != toy_after and marks()[1:] == (other_after, page_after), "only the method cells count"
+    edit(other, "return 2 * x", "return 4 * x")
+    assert marks()[1] != other_after
 
 
 def test_fingerprint_changes_with_code_and_data_but_not_with_prose(toybook):

@@ -87,7 +87,7 @@ def definitions(source: str, label: str) -> dict[str, dict[str, str]]:
 
 def bare(source: str, label: str) -> str:
     """Source without comments, docstrings and empty lines.  Raises `NearFarError` for code that does not parse."""
-    return "\n".join(line for line in _without_comments(source, _tree(source, label)) if line)
+    return "\n".join(line for line in _without_comments(source, parsed(source, label)) if line)
 
 
 def _targets(code: _Code, chain: Chain, module: str | None = None) -> Iterator[Chain]:
@@ -123,7 +123,7 @@ def _module(dotted: str) -> _Code:
     return _parse(path.read_text(encoding="utf-8"), str(path), package)
 
 
-def _tree(source: str, label: str) -> ast.Module:
+def parsed(source: str, label: str) -> ast.Module:
     try:
         return ast.parse(source)
     except SyntaxError as problem:
@@ -132,7 +132,7 @@ def _tree(source: str, label: str) -> ast.Module:
 
 def _parse(source: str, label: str, package: str, texts: bool = True) -> _Code:
     """texts: whether the statements' own text is wanted, which takes most of the time."""
-    tree = _tree(source, label)
+    tree = parsed(source, label)
     lines, code = _without_comments(source, tree) if texts else source.splitlines(), _Code()
     for node in _statements(tree):  # imports inside functions count as the module's
         for name, target in _imported(node, package):

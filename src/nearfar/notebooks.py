@@ -70,19 +70,15 @@ def parameters(path: Path) -> dict:
     }
 
 
-def _definitions(path: Path) -> dict[str, dict[str, str]]:
-    return _definitions_at(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _definitions_at(path: Path, changed: int) -> dict[str, dict[str, str]]:  # pages ask once per record
-    code = "\n".join(python(source) for _, source, _ in code_cells(path))
-    return dependencies.definitions(code, str(path))
-
-
 def page_hash(path: Path) -> str:
-    """SHA-256 of everything in `nearfar` that a notebook's page depends on, drawing included; not of the notebook."""
-    return hashlib.sha256(json.dumps(_definitions(path), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of everything that a notebook's page depends on, drawing included; not of the notebook itself.
+
+    That is: definitions in `nearfar`, and the method cells of other chapters that it asks `nearfar.method` for.
+    """
+    versions = _versions(path)
+    borrowed = _borrowed_cells(versions[1:])
+    counted = [_definitions_at(versions), borrowed] if borrowed else _definitions_at(versions)
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def code_hash(slug: str, tier: str) -> str:
@@ -91,29 +87,67 @@ def code_hash(slug: str, tier: str) -> str:
     Of a dictionary {"smoke": …, "small": …, …}[tier] only the tier's own entry counts.  What cannot change a number
     does not: the parameters cell (its values stand in the record), cells tagged `drawing`, comments and docstrings,
     and the parts of `nearfar` that only read data (their identity stands in the record), keep the books, or draw.
+    Method cells of another chapter count where they are asked for by `nearfar.method("<its slug>")`.
     """
-    path = papers.notebook(slug)
-    return _code_hash_at(path, path.stat().st_mtime_ns, tier)
+    return _code_hash_at(_versions(papers.notebook(slug)), tier)
+
+
+Versions = tuple[tuple[Path, int], ...]  # a notebook, then those whose method cells it uses, each with its time
+
+
+def _versions(path: Path) -> Versions:
+    found, todo = [], [path]
+    while todo:  # chapters may borrow from each other, even in a circle
+        path = todo.pop()
+        if path not in found:
+            found.append(path)
+            todo += [papers.notebook(slug) for slug in _borrows(path, path.stat().st_mtime_ns)]
+    return tuple((path, path.stat().st_mtime_ns) for path in (found[0], *sorted(found[1:])))
+
+
+@lru_cache(maxsize=256)
+def _borrows(path: Path, changed: int) -> tuple[str, ...]:
+    """Slugs of other chapters that a notebook names in `nearfar.method("…")`."""
+    code = "\n".join(python(source) for _, source, _ in code_cells(path))
+    if "nearfar.method(" not in code:
+        return ()
+    calls = [node for node in ast.walk(dependencies.parsed(code, str(path))) if isinstance(node, ast.Call)]
+    named = [node.args[0] for node in calls if ast.unparse(node.func) == "nearfar.method" and node.args]
+    slugs = {argument.value for argument in named if isinstance(argument, ast.Constant)} - {path.stem}
+    return tuple(sorted(slugs & papers.slugs().keys()))
+
+
+@lru_cache(maxsize=256)
+def _definitions_at(versions: Versions) -> dict[str, dict[str, str]]:  # pages ask once per record
+    (path, _), *borrowed = versions
+    own = [source for _, source, _ in code_cells(path)]
+    others = [source for other, _ in borrowed for _, source, tags in code_cells(other) if "method" in tags]
+    return dependencies.definitions("\n".join(map(python, own + others)), str(path))
 
 
 @lru_cache(maxsize=1024)
-def _code_hash_at(path: Path, changed: int, tier: str) -> str:
-    cells = [_at_tier(cell, tier) for cell in _bare_cells(path, changed)]
+def _code_hash_at(versions: Versions, tier: str) -> str:
+    cells = [_at_tier(cell, tier) for cell in _bare_cells(versions[0])] + _borrowed_cells(versions[1:])
     counted = {
         module: texts
-        for module, texts in _definitions(path).items()
+        for module, texts in _definitions_at(versions).items()
         if module.removeprefix("nearfar.") not in NO_NUMBERS
     }
     return hashlib.sha256(json.dumps([cells, counted], sort_keys=True).encode()).hexdigest()
 
 
+def _borrowed_cells(versions: Versions) -> list[str]:
+    return [cell for version in versions for cell in _bare_cells(version, only="method")]
+
+
 @lru_cache(maxsize=256)
-def _bare_cells(path: Path, changed: int) -> list[str]:
-    """The code of the cells that can change a number, without comments."""
+def _bare_cells(version: tuple[Path, int], only: str = "") -> list[str]:
+    """The code of the cells that can change a number, without comments; `only`: of those with this tag."""
+    path, _ = version
     return [
         dependencies.bare(python(source), f"{path.name}, cell {number}")
         for number, source, tags in code_cells(path)
-        if not {"parameters", "drawing"}.intersection(tags)
+        if not {"parameters", "drawing"}.intersection(tags) and (not only or only in tags)
     ]
 
 

@@ -10,12 +10,12 @@ from nearfar.errors import NearFarError
 from nearfar.run import write_atomically
 
 # These make the site and stand above all that a notebook runs on, so they cannot change a code hash.
-SITE = {"book", "costs", "course_pages", "freshness", "glossary", "ledger", "offline", "overviews", "pages", "reported",
-        "slides", "staging", "student", "website"}  # fmt: skip
+SITE = {"book", "comparison", "costs", "course_pages", "freshness", "glossary", "ledger", "offline", "overviews",
+        "pages", "reported", "slides", "staging", "student", "website"}  # fmt: skip
 
 
 def _sources() -> bytes:
-    """Digest of all that a chapter's code hash depends on besides its notebook."""
+    """Digest of all that a chapter's code hash depends on besides notebooks."""
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(b"" if path.stem in SITE else path.read_bytes())
@@ -25,7 +25,8 @@ def _sources() -> bytes:
 def marked(records: list[dict], store: Path) -> list[dict]:
     """The records with a field `stale`, which `results.is_stale` reads.
 
-    store: file of code hashes by slug and tier; an entry counts as long as the notebook and `nearfar` stay the same.
+    store: file of code hashes by slug and tier; an entry counts as long as `nearfar`, the notebook and those
+    that it borrows from stay the same.
     """
     try:
         known = json.loads(store.read_text(encoding="utf-8"))
@@ -37,7 +38,8 @@ def marked(records: list[dict], store: Path) -> list[dict]:
         name = f"{slug} {tier}"
         if name not in found:
             try:
-                inputs = hashlib.sha256(sources + papers.notebook(slug).read_bytes()).hexdigest()
+                held = b"".join(path.read_bytes() for path in notebooks.files(papers.notebook(slug)))
+                inputs = hashlib.sha256(sources + held).hexdigest()
                 before = known.get(name, ["", ""])
                 found[name] = before if before[0] == inputs else [inputs, notebooks.code_hash(slug, tier)]
             except NearFarError:

@@ -13,7 +13,7 @@ from nearfar.errors import NearFarError
 
 TIERS = ("smoke", "small", "medium", "full")
 NO_NUMBERS = {  # modules that cannot change a number of a run
-    "errors", "dependencies", "papers", "notebooks", "run", "plots", "results", "processes",
+    "errors", "dependencies", "papers", "notebooks", "run", "plots", "results", "processes", "pages", "comparison",
     "data.archives", "data.cache", "data.loading", "data.sources", "data.ubyte",
 }  # fmt: skip
 
@@ -92,17 +92,22 @@ def code_hash(slug: str, tier: str) -> str:
     return _code_hash_at(_versions(papers.notebook(slug)), tier)
 
 
-Versions = tuple[tuple[Path, int], ...]  # a notebook, then those whose method cells it uses, each with its time
-
-
-def _versions(path: Path) -> Versions:
+def files(path: Path) -> list[Path]:
+    """A notebook, and those whose method cells it uses, directly or not."""
     found, todo = [], [path]
     while todo:  # chapters may borrow from each other, even in a circle
         path = todo.pop()
         if path not in found:
             found.append(path)
             todo += [papers.notebook(slug) for slug in _borrows(path, path.stat().st_mtime_ns)]
-    return tuple((path, path.stat().st_mtime_ns) for path in (found[0], *sorted(found[1:])))
+    return [found[0], *sorted(found[1:])]
+
+
+Versions = tuple[tuple[Path, int], ...]  # files of a notebook, each with its time
+
+
+def _versions(path: Path) -> Versions:
+    return tuple((file, file.stat().st_mtime_ns) for file in files(path))
 
 
 @lru_cache(maxsize=256)

@@ -39,7 +39,7 @@ def read_yaml(path: Path):
 
 @dataclass(frozen=True)
 class Paper:
-    """One chapter: its key (`slug`), its place in the book and its reference."""
+    """One chapter: its key (`slug`), its place in the book and its reference (a part's comparison has none)."""
 
     slug: str
     part: str
@@ -135,7 +135,7 @@ def _name(person) -> str:
 
 
 def all_papers() -> tuple[Paper, ...]:
-    """All chapters in reading order.
+    """All chapters in reading order, without the parts' comparisons.
 
     Raises `NearFarError`, one line that names every disagreement of `_toc.yml`, `references.bib` and `notebooks/`.
     """
@@ -148,6 +148,8 @@ def all_papers() -> tuple[Paper, ...]:
             problems.append(f"{slug}: _toc.yml puts it in the unknown part {part!r}{nearest(part, PARTS)}")
         if not (folder / "notebooks" / part / f"{slug}.ipynb").is_file():
             problems.append(f"{slug}: _toc.yml names notebooks/{part}/{slug}.ipynb, which does not exist")
+        if slug == part:
+            continue
         if slug not in entries:
             problems.append(f"{slug}: book/references.bib has no entry with this key")
         elif missing := {"title", "year"} - set(entries[slug].fields):
@@ -173,6 +175,16 @@ def all_papers() -> tuple[Paper, ...]:
             notebook=folder / "notebooks" / part / f"{slug}.ipynb",
         )
         for slug, part in chapters.items()
+        if slug != part
+    )
+
+
+def comparisons() -> tuple[Paper, ...]:
+    """The notebooks that run all methods of a part on one protocol: those that have their part's name."""
+    return tuple(
+        Paper(slug, part, f"{PARTS[part]}: the methods compared", (), 0, "", "", notebook(slug))
+        for slug, part in slugs().items()
+        if slug == part
     )
 
 
@@ -193,4 +205,4 @@ def notebook(slug: str) -> Path:
 def get(slug: str) -> Paper:
     """The `Paper` called `slug`; same errors as `notebook` and `all_papers`."""
     notebook(slug)
-    return next(paper for paper in all_papers() if paper.slug == slug)
+    return next(paper for paper in (*all_papers(), *comparisons()) if paper.slug == slug)

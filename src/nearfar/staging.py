@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nearfar import (
+    comparison,
     costs,
     course,
     course_pages,
@@ -112,12 +113,14 @@ def _chapters(tier: str, records: list[dict], site: Path) -> tuple[dict[str, str
     Returns {slug: error} of failed runs, {slug: why there is no picture, or nothing} and the files.
     """
     errors, pictures, kept = {}, {}, set()
-    for paper in papers.all_papers():
+    for paper in (*papers.all_papers(), *papers.comparisons()):
         notebook, error = stage_chapter(paper, tier, [r for r in records if r["slug"] == paper.slug])
         path = site / "notebooks" / paper.part / f"{paper.slug}.ipynb"
         _write_if_changed(path, json.dumps(notebook, indent=1) + "\n")
         kept.add(path)
         errors |= {paper.slug: error} if error else {}
+        if paper.slug == paper.part:  # it has no card
+            continue
         try:
             figure = pages.key_figure(notebook)
         except NearFarError as problem:
@@ -143,6 +146,17 @@ def _course_pages(site: Path, put: Callable[[str, str], None]) -> set[Path]:
     put("book/course/all-papers.md", course_pages.papers_page(plan))
     put("book/course/prerequisites.md", course_pages.prerequisites_page(plan, figures))
     return kept
+
+
+def _comparison(records: list[dict], part: str, site: Path, put: Callable[[str, str], None]) -> set[Path]:
+    """Writes the table of a part's methods.  Returns the files of its drawing, where there are numbers to draw."""
+    put(f"book/_generated/comparison-{part}.md", comparison.page(records, part, "../../"))
+    mine = pages.highest([record for record in records if record["slug"] == part])
+    if not mine:
+        return set()
+    path = site / "book" / "_generated" / f"comparison-{part}.png"
+    inputs = json.dumps(mine, sort_keys=True) + _code(comparison, plots, results)
+    return _draw_if_changed(path, inputs, lambda path: comparison.figure(records, part, path))
 
 
 def stage(tier: str, site: Path) -> list[str]:
@@ -173,6 +187,7 @@ def stage(tier: str, site: Path) -> list[str]:
     put("book/_generated/gallery.md", pages.gallery(records, "../", None, pictures, topics))
     for part in dict.fromkeys(known.values()):
         put(f"book/_generated/gallery-{part}.md", pages.gallery(records, "../../", part, pictures, topics))
+        kept |= _comparison(records, part, site, put)
     tables = {"measurements": results.measurements_of(records), "claims": results.claims_of(records),
               "reported": reported.table(compared)}  # fmt: skip
     for name, table in tables.items():

@@ -14,6 +14,7 @@ SECTIONS = [
     "Claims", "The paper's numbers", "Explore", "Exercises",
 ]  # fmt: skip
 CHAPTERS = [pytest.param(paper, id=paper.slug) for paper in papers.all_papers()]
+COMPARISONS = [pytest.param(paper, id=f"part {paper.slug}") for paper in papers.comparisons()]
 
 
 def cells(paper):
@@ -38,7 +39,7 @@ def test_sections_stand_in_order(paper):
     assert [line[3:] for line in headings if line.startswith("## ")] == SECTIONS
 
 
-@pytest.mark.parametrize("paper", CHAPTERS)
+@pytest.mark.parametrize("paper", CHAPTERS + COMPARISONS)
 def test_parameters_and_budget(paper):
     assert notebooks.parameters(paper.notebook) == {"tier": "smoke", "seed": 0, "device": "auto"}
     assert any(f'nearfar.start("{paper.slug}", tier, seed, device)' in text(cell) for cell in cells(paper))
@@ -59,7 +60,7 @@ def test_method_cells_hold_definitions_only_and_load(paper):
     assert public and all(function.__doc__ for function in public)
 
 
-@pytest.mark.parametrize("paper", CHAPTERS)
+@pytest.mark.parametrize("paper", CHAPTERS + COMPARISONS)
 def test_committed_without_outputs_and_comfortable_to_read(paper):
     for cell in cells(paper):
         if cell["cell_type"] == "code":
@@ -68,10 +69,10 @@ def test_committed_without_outputs_and_comfortable_to_read(paper):
     assert 25 <= len(cells(paper)) <= 90
 
 
-@pytest.mark.parametrize("paper", CHAPTERS)
+@pytest.mark.parametrize("paper", CHAPTERS + COMPARISONS)
 def test_figures_have_alt_text_and_caption(paper):
     drawn = [cell for cell in cells(paper) if cell["cell_type"] == "code" and "plt.show()" in text(cell)]
-    assert len(drawn) >= 3
+    assert len(drawn) >= (3 if paper in papers.all_papers() else 2)
     for cell in drawn:
         look = cell["metadata"].get("mystnb", {})
         assert len(look.get("image", {}).get("alt", "")) > 20, text(cell)
@@ -98,8 +99,28 @@ def test_the_paper_is_cited(paper):
     assert any(f"`{paper.slug}`" in text(cell) for cell in cells(paper) if cell["cell_type"] == "markdown")
 
 
+@pytest.mark.parametrize("paper", COMPARISONS)
+def test_a_comparison_has_every_method_of_its_part(paper):
+    code = "\n".join(text(cell) for cell in cells(paper) if cell["cell_type"] == "code")
+    checked = [text(cell) for cell in cells(paper) if "run.finish(" in text(cell)]
+    assert len(checked) == 1 and checked[0].startswith("# NBVAL_CHECK_OUTPUT")
+    assert all(f'nearfar.method("{other.slug}")' in code for other in papers.all_papers() if other.part == paper.part)
+
+
+def test_methods_are_borrowed_by_name():
+    """So that a record's age follows them."""
+    for paper in (*papers.all_papers(), *papers.comparisons()):
+        code = "\n".join(notebooks.python(text(cell)) for cell in cells(paper) if cell["cell_type"] == "code")
+        calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+        named = [
+            call.args[0] for call in calls if ast.unparse(call.func).endswith(("nearfar.method", "notebooks.method"))
+        ]
+        assert all(isinstance(argument, ast.Constant) for argument in named), paper.slug
+
+
 def test_colab_bootstrap_is_the_same_everywhere():
-    first_cells = [text(next(c for c in cells(paper) if "imports" in tags(c))) for paper in papers.all_papers()]
+    everyone = (*papers.all_papers(), *papers.comparisons())
+    first_cells = [text(next(c for c in cells(paper) if "imports" in tags(c))) for paper in everyone]
     assert (
         len({source.partition("\n    import nearfar\n")[2].split("import nearfar\n")[0] for source in first_cells}) == 1
     )
@@ -123,7 +144,7 @@ def test_environment_has_the_pins_of_the_project():
     assert f"python{project['requires-python']}" in environment["dependencies"]
 
 
-@pytest.mark.parametrize("paper", CHAPTERS)
+@pytest.mark.parametrize("paper", CHAPTERS + COMPARISONS)
 def test_drawing_cells_only_draw(paper):
     """They do not count for a record's age: so nothing of theirs is recorded, or read by a later cell."""
 

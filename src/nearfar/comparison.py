@@ -1,0 +1,128 @@
+"""A part's methods beside each other, from the records of the notebook that runs them on one protocol.
+
+That notebook has the part's name: `notebooks/<part>/<part>.ipynb`.  Its records hold one method for each chapter,
+called by the chapter's slug, and the baselines; what stands behind a name in brackets, as "(labels)", is a remark.
+"""
+
+from pathlib import Path
+
+from nearfar import papers, plots, results
+from nearfar.pages import cell, highest, seeds
+
+BASELINE, METRIC, SECOND = "SimCLR", "linear accuracy", "kNN accuracy"
+
+
+def _role(name: str) -> str:
+    return "method" if name.partition(" (")[0] in papers.slugs() else "baseline"
+
+
+def _means(table, metric: str):
+    """Mean over seeds in per cent, (methods, sizes), the best at the largest size first."""
+    rows = table[table["metric"] == metric]
+    means = 100 * rows.pivot_table(index="method", columns="size", values="value", aggfunc="mean")
+    return means.sort_values(means.columns[-1], ascending=False)
+
+
+def dots(table, metric: str = METRIC, baseline: str = BASELINE):
+    """One row of dots per method, one dot per training-set size; dashed lines at the baseline's.  Returns the axes.
+
+    table: columns metric, method, size, value (and seed), as `run.table()` gives.  With several seeds a line shows the
+    95 % t interval at the largest size.
+    """
+    import matplotlib.pyplot as plt
+
+    means = _means(table, metric)
+    shades = [0.25 + 0.75 * (n + 1) / len(means.columns) for n in range(len(means.columns))]
+    figure, ax = plt.subplots(figsize=(7.6, 0.9 + 0.33 * len(means)))
+    for y, (name, row) in enumerate(means[::-1].iterrows()):
+        ink = plots.colour(_role(name))
+        mine = table[(table["metric"] == metric) & (table["method"] == name) & (table["size"] == means.columns[-1])]
+        mean, half = plots.mean_interval((100 * mine["value"]).tolist())
+        if half == half:  # more than one seed
+            ax.plot([mean - half, mean + half], [y, y], color=ink, linewidth=1)
+        ax.scatter(row, [y] * len(row), c=[ink] * len(row), alpha=shades, s=34, zorder=3)
+    for size, shade in zip(means.columns, shades, strict=True):
+        ax.axvline(means.loc[baseline, size], color=plots.colour("neutral"), alpha=shade, linewidth=1, linestyle="--")
+        ax.text(means.loc[baseline, size], len(means) - 0.4, f"{size:,}", ha="center", va="bottom", fontsize=8.5)
+    ax.set_yticks(range(len(means)), means.index[::-1])
+    ax.set_ylim(-0.6, len(means) - 0.4)
+    ax.set_xlabel(f"{metric} (%)")
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def readings(table, first: str = METRIC, second: str = SECOND):
+    """Two metrics of every method at the largest size, as labelled points.  Returns the axes."""
+    import matplotlib.pyplot as plt
+
+    across, up = (_means(table, metric).iloc[:, -1] for metric in (first, second))
+    figure, ax = plt.subplots(figsize=(7.2, 5.2))
+    for number, name in enumerate(across.index):
+        ax.scatter(across[name], up[name], color=plots.colour(_role(name)), s=34, zorder=3)
+        below = number % 2  # neighbours in rank have their names on different sides
+        ax.annotate(name, (across[name], up[name]), xytext=(0, -11 if below else 6), textcoords="offset points",
+                    ha="center", fontsize=8)  # fmt: skip
+    ax.set(xlabel=f"{first} (%)", ylabel=f"{second} (%)")
+    return ax
+
+
+def _table(records: list[dict], part: str, way: str) -> list[str]:
+    """Lines of the table: methods, best first, with means and deviations over seeds, in per cent."""
+    table, known = results.measurements_of(records), papers.slugs()
+    means, second = _means(table, METRIC), _means(table, SECOND)
+    rows = table[table["metric"] == METRIC]
+    deviations = 100 * rows.pivot_table(index="method", columns="size", values="value", aggfunc="std")
+    *_, last = means.columns
+    lines = [
+        f"| method | {' | '.join(f'n = {size:,}' for size in means.columns)} | kNN, n = {last:,} | data multiplier |",
+        f"|---|{'---:|' * (len(means.columns) + 1)}---|",
+    ]
+    for name in means.index:
+        slug = name.partition(" (")[0]
+        label = cell(name)
+        if slug in known:
+            label = f"[{slug}]({way}notebooks/{part}/{slug}.ipynb){cell(name.removeprefix(slug))}"
+        scores = [f"{means.loc[name, size]:.1f}" for size in means.columns]
+        if len(records) > 1:
+            scores = [f"{s} ± {deviations.loc[name, size]:.1f}" for s, size in zip(scores, means.columns, strict=True)]
+        ratio = "the baseline" if name == BASELINE else str(results.data_multiplier(table, name, BASELINE, METRIC))
+        lines.append(f"| {label} | {' | '.join(scores)} | {second.loc[name, last]:.1f} | {ratio} |")
+    return lines
+
+
+def page(records: list[dict], part: str, way: str) -> str:
+    """Markdown: table and figure of a part's methods at the highest tier that has records, or a line that says why not.
+
+    way: relative address from the page to the checkout's root.
+    """
+    mine = highest([record for record in records if record["slug"] == part]).get(part, [])
+    if not mine:
+        return f"The methods have not been compared yet: `nearfar sweep --papers {part} --tiers small` does it.\n"
+    lines = [
+        *_table(mine, part, way),
+        "",
+        f"{METRIC.capitalize()} on test images in per cent, best at the largest size first: {mine[0]['tier']} tier, "
+        f"{seeds(mine)}{' (mean ± standard deviation)' if len(mine) > 1 else ''}, recorded by "
+        f"[this notebook]({way}notebooks/{part}/{part}.ipynb). The *data multiplier* is how many times more images "
+        f"{BASELINE} needs for the method's score, with a 95 % interval over seeds."
+        + (" The records are older than the code." if any(map(results.is_stale, mine)) else ""),
+        "",
+        f"```{{figure}} ../_generated/comparison-{part}.png",
+        f":alt: Dot plot of {METRIC}, one row per method, one dot for each training-set size.",
+        "",
+        f"The same numbers. The darker the dot, the more images; dashed lines are {BASELINE}'s scores, thin lines "
+        "95 % intervals.",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def figure(records: list[dict], part: str, path: Path) -> None:
+    """Draws `dots` of a part's records at the highest tier."""
+    import matplotlib.pyplot as plt
+
+    plots.theme()
+    ax = dots(results.measurements_of(highest([r for r in records if r["slug"] == part])[part]))
+    ax.figure.savefig(path)
+    plt.close(ax.figure)

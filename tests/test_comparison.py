@@ -9,6 +9,7 @@ import pytest
 from toybook import edit
 
 from nearfar import comparison, papers, results, staging
+from nearfar.errors import NearFarError
 
 SIZES = (100, 400)
 MEANS = {"SimCLR": (0.50, 0.60), "toy": (0.55, 0.65), "hydra (labels)": (0.70, 0.80), "untrained": (0.30, 0.31)}
@@ -84,12 +85,24 @@ def test_dots_show_every_mean_at_its_place(compared):
     plt.close("all")
 
 
-def test_readings_have_a_point_and_a_name_per_method(compared):
-    ax = comparison.readings(results.measurements_of(records()))
-    assert {text.get_text() for text in ax.texts} == set(MEANS)
-    points = {tuple(round(v, 6) for v in c.get_offsets()[0]) for c in ax.collections}
-    assert points == {(round(100 * (b + 0.01), 6), round(100 * (b - 0.04), 6)) for _, b in MEANS.values()}
+def test_rows_keep_their_order_in_every_metric(compared):
+    table = results.measurements_of(records())
+    better = (table["metric"] == "kNN accuracy") & (table["method"] == "untrained")
+    table.loc[better, "value"] = 0.99
+    ax = comparison.dots(table, "kNN accuracy")
+    assert [label.get_text() for label in ax.get_yticklabels()][0] == "untrained"
     plt.close("all")
+
+
+def test_recorded_runs_are_drawn_or_missed_in_words(compared, monkeypatch):
+    assert "have not been compared yet" in comparison.recorded("contrastive")
+    monkeypatch.setattr(results, "read_all", lambda slug: (records(stale=True), []))
+    assert comparison.recorded("contrastive") == "small tier, 3 seeds; the records are older than the code"
+    assert plt.get_fignums()
+    plt.close("all")
+    monkeypatch.setattr(results, "read_all", lambda slug: ([], ["seed-0.json is no record"]))
+    with pytest.raises(NearFarError, match="seed-0.json is no record"):
+        comparison.recorded("contrastive")
 
 
 def test_it_is_staged_beside_the_chapters(compared):

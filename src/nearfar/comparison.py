@@ -7,6 +7,7 @@ called by the chapter's slug, and the baselines; what stands behind a name in br
 from pathlib import Path
 
 from nearfar import papers, plots, results
+from nearfar.errors import NearFarError
 from nearfar.pages import cell, highest, seeds
 
 BASELINE, METRIC, SECOND = "SimCLR", "linear accuracy", "kNN accuracy"
@@ -17,17 +18,20 @@ def _role(name: str) -> str:
 
 
 def _means(table, metric: str):
-    """Mean over seeds in per cent, (methods, sizes), the best at the largest size first."""
-    rows = table[table["metric"] == metric]
-    means = 100 * rows.pivot_table(index="method", columns="size", values="value", aggfunc="mean")
-    return means.sort_values(means.columns[-1], ascending=False)
+    """Mean over seeds in per cent, (methods, sizes); the best by `METRIC` at the largest size first."""
+
+    def mean(metric: str):
+        return 100 * table[table["metric"] == metric].pivot_table("value", "method", "size", aggfunc="mean")
+
+    order = mean(METRIC)
+    return mean(metric).loc[order.sort_values(order.columns[-1], ascending=False).index]
 
 
 def dots(table, metric: str = METRIC, baseline: str = BASELINE):
     """One row of dots per method, one dot per training-set size; dashed lines at the baseline's.  Returns the axes.
 
-    table: columns metric, method, size, value (and seed), as `run.table()` gives.  With several seeds a line shows the
-    95 % t interval at the largest size.
+    Rows are in the order of linear accuracy, whatever the metric.  table: columns metric, method, size, value (and
+    seed), as `run.table()` gives.  With several seeds a line shows the 95 % t interval at the largest size.
     """
     import matplotlib.pyplot as plt
 
@@ -51,19 +55,24 @@ def dots(table, metric: str = METRIC, baseline: str = BASELINE):
     return ax
 
 
-def readings(table, first: str = METRIC, second: str = SECOND):
-    """Two metrics of every method at the largest size, as labelled points.  Returns the axes."""
-    import matplotlib.pyplot as plt
+def recorded(part: str) -> str:
+    """Draws `dots` of a part's recorded runs at the highest tier; returns a line that says which, or that none is."""
+    records, problems = results.read_all(part)
+    if problems:
+        raise NearFarError(problems[0])
+    if not records:
+        return _nothing(part)
+    mine = highest(records)[part]
+    dots(results.measurements_of(mine))
+    return f"{mine[0]['tier']} tier, {seeds(mine)}" + _age(mine)
 
-    across, up = (_means(table, metric).iloc[:, -1] for metric in (first, second))
-    figure, ax = plt.subplots(figsize=(7.2, 5.2))
-    for number, name in enumerate(across.index):
-        ax.scatter(across[name], up[name], color=plots.colour(_role(name)), s=34, zorder=3)
-        below = number % 2  # neighbours in rank have their names on different sides
-        ax.annotate(name, (across[name], up[name]), xytext=(0, -11 if below else 6), textcoords="offset points",
-                    ha="center", fontsize=8)  # fmt: skip
-    ax.set(xlabel=f"{first} (%)", ylabel=f"{second} (%)")
-    return ax
+
+def _nothing(part: str) -> str:
+    return f"The methods have not been compared yet: `nearfar sweep --papers {part} --tiers small` does it."
+
+
+def _age(records: list[dict]) -> str:
+    return "; the records are older than the code" if any(map(results.is_stale, records)) else ""
 
 
 def _table(records: list[dict], part: str, way: str) -> list[str]:
@@ -97,15 +106,14 @@ def page(records: list[dict], part: str, way: str) -> str:
     """
     mine = highest([record for record in records if record["slug"] == part]).get(part, [])
     if not mine:
-        return f"The methods have not been compared yet: `nearfar sweep --papers {part} --tiers small` does it.\n"
+        return _nothing(part) + "\n"
     lines = [
         *_table(mine, part, way),
         "",
         f"{METRIC.capitalize()} on test images in per cent, best at the largest size first: {mine[0]['tier']} tier, "
         f"{seeds(mine)}{' (mean ± standard deviation)' if len(mine) > 1 else ''}, recorded by "
-        f"[this notebook]({way}notebooks/{part}/{part}.ipynb). The *data multiplier* is how many times more images "
-        f"{BASELINE} needs for the method's score, with a 95 % interval over seeds."
-        + (" The records are older than the code." if any(map(results.is_stale, mine)) else ""),
+        f"[this notebook]({way}notebooks/{part}/{part}.ipynb){_age(mine)}. The *data multiplier* is how many times "
+        f"more images {BASELINE} needs for the method's score, with a 95 % interval over seeds.",
         "",
         f"```{{figure}} ../_generated/comparison-{part}.png",
         f":alt: Dot plot of {METRIC}, one row per method, one dot for each training-set size.",

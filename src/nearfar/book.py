@@ -1,11 +1,13 @@
 """`nearfar book`: run what changed (Snakemake), lay out the site's sources, build the site (Sphinx)."""
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,10 +32,13 @@ def lock(folder: Path):
     return file
 
 
-def snakemake(target: str, config: dict, jobs: int, profile: str | None = None, options: tuple[str, ...] = ()) -> int:
+def snakemake(
+    target: str, config: dict, jobs: int, held, profile: str | None = None, options: tuple[str, ...] = ()
+) -> int:
     """Brings a target of the Snakefile up to date; returns Snakemake's exit code.
 
-    jobs: runs at a time on this machine; profile: one that says where runs go instead; options: more of Snakemake's.
+    jobs: runs at a time on this machine; held: the lock; profile: one that says where runs go instead; options: more of
+    Snakemake's.  Should this process be killed, Snakemake starts no more runs, and it keeps the lock until it has gone.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     place = ["--profile", profile] if profile else ["--cores", str(jobs), "--resources", "gpu=1", f"mem_mb={memory}"]
@@ -43,7 +48,15 @@ def snakemake(target: str, config: dict, jobs: int, profile: str | None = None, 
         "--config", *(f"{name}={value}" for name, value in config.items()),
     ]  # fmt: skip
     with contextlib.nullcontext({}) if profile else forked.parent(config["device"]) as variables:
-        return subprocess.run(command, cwd=papers.root(), env={**os.environ, **variables}).returncode
+        return subprocess.run(
+            command, cwd=papers.root(), env={**os.environ, **variables}, pass_fds=[held.fileno()],
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        ).returncode  # fmt: skip
+
+
+def _end_with_parent() -> None:
+    """In a child: asks Linux for a SIGTERM when the parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def duration(path: Path) -> float | None:
@@ -92,7 +105,7 @@ def build(tier: str = "smoke", jobs: int | None = None, device: str = "auto", ex
     held = lock(folder / "_build")
     clock = time.perf_counter()
     jobs = jobs or os.cpu_count() or 1
-    status = snakemake("all", {"tier": tier, "device": device}, jobs)
+    status = snakemake("all", {"tier": tier, "device": device}, jobs, held)
     ran = time.perf_counter() - clock
     times = {slug: duration(done) for slug in papers.slugs() for done in [executed(slug, tier)[0]] if done}
     for slug, seconds in times.items():

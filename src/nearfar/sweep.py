@@ -114,7 +114,7 @@ def sweep(
     plan_file = place / "plan.json"
     run.write_bytes_atomically(plan_file, json.dumps([asdict(job) for job in due], indent=1).encode())
     config = {"plan": plan_file, "device": device, "records": folder}
-    status = book.snakemake("sweep", config, at_once, profile, ("--forceall",))
+    status = book.snakemake("sweep", config, at_once, held, profile, ("--forceall",))
     held.close()
     left = plan(tiers, seeds, slugs, folder)
     print(f"{len(due) - len(left)} runs recorded in {folder}")

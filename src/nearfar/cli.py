@@ -14,11 +14,11 @@ Tier = Literal["smoke", "small", "medium", "full"]
 
 @app.command(name="list")
 def list_papers():
-    """Show every paper of the book: slug, part, year, title."""
+    """Show every paper of the book: slug, part, year, title; then the notebooks that compare a part's methods."""
     from nearfar import papers
 
-    for paper in papers.all_papers():
-        print(f"{paper.slug:34} {paper.part:12} {paper.year}  {paper.title}")
+    for paper in (*papers.all_papers(), *papers.comparisons()):
+        print(f"{paper.slug:34} {paper.part:12} {paper.year or '    '}  {paper.title}")
 
 
 def _value(text: str):

@@ -61,6 +61,9 @@ def test_the_table_is_sorted_linked_and_says_what_it_is(compared):
     table = results.measurements_of(records())
     assert rows[1].endswith(f"| {results.data_multiplier(table, 'toy', 'SimCLR', 'linear accuracy')} |")
     assert "older" not in text
+    text = json.dumps(records()).replace('"toy"', '"toy (labels)"')
+    labelled = comparison.page(json.loads(text), "contrastive", "")
+    assert "| [toy](notebooks/contrastive/toy.ipynb) (labels) |" in labelled
     assert "older than the code" in comparison.page(records(stale=True), "contrastive", "../../")
 
 

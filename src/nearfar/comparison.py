@@ -90,7 +90,7 @@ def _table(records: list[dict], part: str, way: str) -> list[str]:
         slug = name.partition(" (")[0]
         label = cell(name)
         if slug in known:
-            label = f"[{slug}]({way}notebooks/{part}/{slug}.ipynb){cell(name.removeprefix(slug))}"
+            label = f"[{slug}]({way}notebooks/{part}/{slug}.ipynb) {cell(name.removeprefix(slug))}".rstrip()
         scores = [f"{means.loc[name, size]:.1f}" for size in means.columns]
         if len(records) > 1:
             scores = [f"{s} ± {deviations.loc[name, size]:.1f}" for s, size in zip(scores, means.columns, strict=True)]

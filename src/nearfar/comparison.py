@@ -11,6 +11,7 @@ from nearfar.errors import NearFarError
 from nearfar.pages import cell, highest, seeds
 
 BASELINE, METRIC, SECOND = "SimCLR", "linear accuracy", "kNN accuracy"
+GAP = "\u202f"  # a narrow space that does not break
 
 
 def _role(name: str) -> str:
@@ -37,7 +38,7 @@ def dots(table, metric: str = METRIC, baseline: str = BASELINE):
 
     means = _means(table, metric)
     shades = [0.25 + 0.75 * (n + 1) / len(means.columns) for n in range(len(means.columns))]
-    figure, ax = plt.subplots(figsize=(7.6, 0.9 + 0.33 * len(means)))
+    figure, ax = plt.subplots(figsize=(6.4, 1.2 + 0.31 * len(means)))
     for y, (name, row) in enumerate(means[::-1].iterrows()):
         ink = plots.colour(_role(name))
         mine = table[(table["metric"] == metric) & (table["method"] == name) & (table["size"] == means.columns[-1])]
@@ -45,9 +46,10 @@ def dots(table, metric: str = METRIC, baseline: str = BASELINE):
         if half == half:  # more than one seed
             ax.plot([mean - half, mean + half], [y, y], color=ink, linewidth=1)
         ax.scatter(row, [y] * len(row), c=[ink] * len(row), alpha=shades, s=34, zorder=3)
-    for size, shade in zip(means.columns, shades, strict=True):
+    for number, (size, shade) in enumerate(zip(means.columns, shades, strict=True)):
         ax.axvline(means.loc[baseline, size], color=plots.colour("neutral"), alpha=shade, linewidth=1, linestyle="--")
-        ax.text(means.loc[baseline, size], len(means) - 0.4, f"{size:,}", ha="center", va="bottom", fontsize=8.5)
+        height = len(means) - 0.4 + 0.7 * (number % 2)  # in two rows, since large sizes lie close together
+        ax.text(means.loc[baseline, size], height, f"{size:,}", ha="center", va="bottom", fontsize=8.5)
     ax.set_yticks(range(len(means)), means.index[::-1])
     ax.set_ylim(-0.6, len(means) - 0.4)
     ax.set_xlabel(f"{metric} (%)")
@@ -83,7 +85,8 @@ def _table(records: list[dict], part: str, way: str) -> list[str]:
     deviations = 100 * rows.pivot_table(index="method", columns="size", values="value", aggfunc="std")
     *_, last = means.columns
     lines = [
-        f"| method | {' | '.join(f'n = {size:,}' for size in means.columns)} | kNN, n = {last:,} | data multiplier |",
+        f"| method | {' | '.join(f'n{GAP}={GAP}{size:,}' for size in means.columns)} | kNN, n{GAP}={GAP}{last:,} "
+        "| data multiplier |",
         f"|---|{'---:|' * (len(means.columns) + 1)}---|",
     ]
     for name in means.index:
@@ -93,8 +96,10 @@ def _table(records: list[dict], part: str, way: str) -> list[str]:
             label = f"[{slug}]({way}notebooks/{part}/{slug}.ipynb) {cell(name.removeprefix(slug))}".rstrip()
         scores = [f"{means.loc[name, size]:.1f}" for size in means.columns]
         if len(records) > 1:
-            scores = [f"{s} ± {deviations.loc[name, size]:.1f}" for s, size in zip(scores, means.columns, strict=True)]
+            pairs = zip(scores, deviations.loc[name, list(means.columns)], strict=True)
+            scores = [f"{score}{GAP}±{GAP}{deviation:.1f}" for score, deviation in pairs]
         ratio = "the baseline" if name == BASELINE else str(results.data_multiplier(table, name, BASELINE, METRIC))
+        ratio = ratio.replace(", ", f",{GAP}")  # an interval stays in one line
         lines.append(f"| {label} | {' | '.join(scores)} | {second.loc[name, last]:.1f} | {ratio} |")
     return lines
 

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 from toybook import edit
 
-from nearfar import comparison, papers, results, staging
+from nearfar import comparison, ledger, papers, results, staging
 from nearfar.errors import NearFarError
 
 SIZES = (100, 400)
@@ -69,8 +69,7 @@ def test_the_table_is_sorted_linked_and_says_what_it_is(compared):
 
 def test_one_seed_has_no_deviation_and_no_record_one_line(compared):
     assert "±" not in comparison.page(records(seeds=[0]), "contrastive", "").split("\n\n")[0]
-    nothing = comparison.page([], "contrastive", "")
-    assert nothing == comparison.page(records(), "imbalance", "").replace("imbalance", "contrastive")
+    nothing = comparison.page(comparison.of_part(records(), "imbalance"), "contrastive", "")
     assert "nearfar sweep --papers contrastive --tiers small" in nothing
 
 
@@ -86,6 +85,11 @@ def test_dots_show_every_mean_at_its_place(compared):
     ax = comparison.dots(results.measurements_of(records(seeds=[0])))
     assert not math.isnan(ax.get_xlim()[0])
     plt.close("all")
+
+
+def test_the_results_page_sends_to_the_parts_page(compared):
+    text = ledger.results_page([{**record, "claims": []} for record in records()], [])
+    assert "compares many methods: see [its part's page](parts/contrastive.md)" in text and "run.headline" not in text
 
 
 def test_rows_keep_their_order_in_every_metric(compared):

@@ -4,6 +4,7 @@ That notebook has the part's name: `notebooks/<part>/<part>.ipynb`.  Its records
 called by the chapter's slug, and the baselines; what stands behind a name in brackets, as "(labels)", is a remark.
 """
 
+import math
 from pathlib import Path
 
 from nearfar import papers, plots, results
@@ -18,14 +19,20 @@ def _role(name: str) -> str:
     return "method" if name.partition(" (")[0] in papers.slugs() else "baseline"
 
 
+def of_part(records: list[dict], part: str) -> list[dict]:
+    """Those of a part's comparison, at the highest tier that has any."""
+    return highest([record for record in records if record["slug"] == part]).get(part, [])
+
+
+def _over_seeds(table, metric: str, how: str = "mean"):
+    """A pandas aggregate of each method and size, (methods, sizes), in per cent."""
+    return 100 * table[table["metric"] == metric].pivot_table("value", "method", "size", aggfunc=how)
+
+
 def _means(table, metric: str):
-    """Mean over seeds in per cent, (methods, sizes); the best by `METRIC` at the largest size first."""
-
-    def mean(metric: str):
-        return 100 * table[table["metric"] == metric].pivot_table("value", "method", "size", aggfunc="mean")
-
-    order = mean(METRIC)
-    return mean(metric).loc[order.sort_values(order.columns[-1], ascending=False).index]
+    """Means over seeds; the best by `METRIC` at the largest size first."""
+    order = _over_seeds(table, METRIC)
+    return _over_seeds(table, metric).loc[order.sort_values(order.columns[-1], ascending=False).index]
 
 
 def dots(table, metric: str = METRIC, baseline: str = BASELINE):
@@ -43,7 +50,7 @@ def dots(table, metric: str = METRIC, baseline: str = BASELINE):
         ink = plots.colour(_role(name))
         mine = table[(table["metric"] == metric) & (table["method"] == name) & (table["size"] == means.columns[-1])]
         mean, half = plots.mean_interval((100 * mine["value"]).tolist())
-        if half == half:  # more than one seed
+        if not math.isnan(half):  # more than one seed
             ax.plot([mean - half, mean + half], [y, y], color=ink, linewidth=1)
         ax.scatter(row, [y] * len(row), c=[ink] * len(row), alpha=shades, s=34, zorder=3)
     for number, (size, shade) in enumerate(zip(means.columns, shades, strict=True)):
@@ -62,9 +69,9 @@ def recorded(part: str) -> str:
     records, problems = results.read_all(part)
     if problems:
         raise NearFarError(problems[0])
-    if not records:
+    mine = of_part(records, part)
+    if not mine:
         return _nothing(part)
-    mine = highest(records)[part]
     dots(results.measurements_of(mine))
     return f"{mine[0]['tier']} tier, {seeds(mine)}" + _age(mine)
 
@@ -81,8 +88,7 @@ def _table(records: list[dict], part: str, way: str) -> list[str]:
     """Lines of the table: methods, best first, with means and deviations over seeds, in per cent."""
     table, known = results.measurements_of(records), papers.slugs()
     means, second = _means(table, METRIC), _means(table, SECOND)
-    rows = table[table["metric"] == METRIC]
-    deviations = 100 * rows.pivot_table(index="method", columns="size", values="value", aggfunc="std")
+    deviations = _over_seeds(table, METRIC, "std")
     *_, last = means.columns
     lines = [
         f"| method | {' | '.join(f'n{GAP}={GAP}{size:,}' for size in means.columns)} | kNN, n{GAP}={GAP}{last:,} "
@@ -105,19 +111,18 @@ def _table(records: list[dict], part: str, way: str) -> list[str]:
 
 
 def page(records: list[dict], part: str, way: str) -> str:
-    """Markdown: table and figure of a part's methods at the highest tier that has records, or a line that says why not.
+    """Markdown: table and figure of a part's methods, or a line that says why not.
 
-    way: relative address from the page to the checkout's root.
+    records: from `of_part`; way: relative address from the page to the checkout's root.
     """
-    mine = highest([record for record in records if record["slug"] == part]).get(part, [])
-    if not mine:
+    if not records:
         return _nothing(part) + "\n"
     lines = [
-        *_table(mine, part, way),
+        *_table(records, part, way),
         "",
-        f"{METRIC.capitalize()} on test images in per cent, best at the largest size first: {mine[0]['tier']} tier, "
-        f"{seeds(mine)}{' (mean ± standard deviation)' if len(mine) > 1 else ''}, recorded by "
-        f"[this notebook]({way}notebooks/{part}/{part}.ipynb){_age(mine)}. The *data multiplier* is how many times "
+        f"{METRIC.capitalize()} on test images in per cent, best at the largest size first: {records[0]['tier']} tier, "
+        f"{seeds(records)}{' (mean ± standard deviation)' if len(records) > 1 else ''}, recorded by "
+        f"[this notebook]({way}notebooks/{part}/{part}.ipynb){_age(records)}. The *data multiplier* is how many times "
         f"more images {BASELINE} needs for the method's score, with a 95 % interval over seeds.",
         "",
         f"```{{figure}} ../_generated/comparison-{part}.png",
@@ -131,11 +136,11 @@ def page(records: list[dict], part: str, way: str) -> str:
     return "\n".join(lines)
 
 
-def figure(records: list[dict], part: str, path: Path) -> None:
-    """Draws `dots` of a part's records at the highest tier."""
+def figure(records: list[dict], path: Path) -> None:
+    """Saves `dots` of records from `of_part`."""
     import matplotlib.pyplot as plt
 
     plots.theme()
-    ax = dots(results.measurements_of(highest([r for r in records if r["slug"] == part])[part]))
+    ax = dots(results.measurements_of(records))
     ax.figure.savefig(path)
     plt.close(ax.figure)

@@ -19,6 +19,8 @@ def _multipliers(grouped: Grouped, links: dict[str, str]) -> list[str]:
                   "Data multiplier of each chapter, at the highest tier that has been run.", "```", ""]  # fmt: skip
     rows, lacking = [], []
     for (slug, tier), mine in grouped.items():
+        if slug in papers.PARTS:  # many methods, with multipliers of their own
+            continue
         found, why = multiplier(mine)
         if not found:
             lacking.append(f"- {links[slug]}, {tier} tier: {cell(why.rstrip('.'))}.")
@@ -32,6 +34,8 @@ def _multipliers(grouped: Grouped, links: dict[str, str]) -> list[str]:
     if rows:
         lines += ["| chapter | tier | metric | method over baseline | multiplier | runs |", "|---|---|---|---|---|---|",
                   *rows, ""]  # fmt: skip
+    lacking += [f"- {links[slug]} compares many methods: see [its part's page](parts/{slug}.md)."
+                for slug in best if slug in papers.PARTS]  # fmt: skip
     missing = [link for slug, link in links.items() if slug not in best]
     if missing:
         lacking.append(f"- No recorded run yet: {', '.join(missing)}.")

@@ -150,13 +150,13 @@ def _course_pages(site: Path, put: Callable[[str, str], None]) -> set[Path]:
 
 def _comparison(records: list[dict], part: str, site: Path, put: Callable[[str, str], None]) -> set[Path]:
     """Writes the table of a part's methods.  Returns the files of its drawing, where there are numbers to draw."""
-    put(f"book/_generated/comparison-{part}.md", comparison.page(records, part, "../../"))
-    mine = pages.highest([record for record in records if record["slug"] == part])
+    mine = comparison.of_part(records, part)
+    put(f"book/_generated/comparison-{part}.md", comparison.page(mine, part, "../../"))
     if not mine:
         return set()
     path = site / "book" / "_generated" / f"comparison-{part}.png"
     inputs = json.dumps(mine, sort_keys=True) + _code(comparison, plots, results)
-    return _draw_if_changed(path, inputs, lambda path: comparison.figure(records, part, path))
+    return _draw_if_changed(path, inputs, lambda path: comparison.figure(mine, path))
 
 
 def stage(tier: str, site: Path) -> list[str]:

@@ -16,6 +16,9 @@ stop() {
 }
 
 start() {
+    if [ -L "$link" ] && ! kill -0 "$(cat "$(dirname "$(readlink "$link")")/slurmctld.pid" 2>/dev/null)" 2>/dev/null; then
+        rm -f "$link"  # left by a cluster that was killed
+    fi
     [ ! -e "$link" ] || { echo "$link exists: this machine has a SLURM already" >&2; exit 1; }
     for program in munged slurmctld slurmd sbatch; do
         command -v $program >/dev/null || { echo "$program is missing: apt install slurm-wlm munge" >&2; exit 1; }

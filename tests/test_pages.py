@@ -88,6 +88,17 @@ def test_without_any_record_pages_say_so(toybook):
     assert "No runs are recorded yet" in pages.overview([])
 
 
+def test_seeds_that_disagree_show_the_evidence_of_each_verdict(toybook):
+    told = zip((0, 1, 2), ("failed", "held", "held"), ("worse by 1", "better by 2", "better by 3"), strict=True)
+    records = [
+        record("small", seed, claims=[{"id": "C1", "text": "ours wins", "verdict": verdict, "evidence": evidence}])
+        for seed, verdict, evidence in told
+    ]
+    page = ledger.results_page(records, [])
+    assert "held</span> in 2 of 3 seeds |" in page
+    assert "| *held, seed 1:* better by 2<br>*failed, seed 0:* worse by 1 |" in page
+
+
 def test_a_claim_without_evidence_and_a_record_without_claims_say_so(toybook):
     silent = [{"id": "C1", "text": "ours wins", "verdict": "held", "evidence": " "}]
     assert "| no evidence recorded |" in ledger.results_page([record(claims=silent)], [])

@@ -8,7 +8,7 @@ import pytest
 from toybook import edit
 
 import nearfar
-from nearfar import results
+from nearfar import results, verdicts
 from nearfar.errors import NearFarError
 
 SIZES = [100, 200, 400, 800]
@@ -105,8 +105,9 @@ def test_table_and_claims(recorded):
     table = results.table("toy")
     assert len(table) == 8 and set(table["seed"]) == {0, 1} and not table["stale"].any()
     assert results.claims("toy")["verdict"].tolist() == ["held", "failed"]
-    (row,) = results.verdicts(results.read_all("toy")[0])
-    assert row["verdict"] == "mixed" and row["summary"] == "mixed in 1 of 2 seeds"
+    (row,) = verdicts.over_seeds(results.read_all("toy")[0])
+    assert row["verdict"] == "mixed" and row["summary"] == "mixed over 2 seeds"
+    assert row["evidence"] == [(0, "held", "numbers"), (1, "failed", "numbers")]
     assert results.headline(results.read_all("toy")[0])[1].value == pytest.approx(1.43, abs=0.03)
 
 

@@ -103,7 +103,7 @@ def show_results(slug: str | None = None, *, tier: Tier | None = None):
     slug: Key of a paper; all papers when left out.
     tier: Only this tier.
     """
-    from nearfar import papers
+    from nearfar import papers, verdicts
     from nearfar import results as recorded
 
     if slug:
@@ -116,7 +116,7 @@ def show_results(slug: str | None = None, *, tier: Tier | None = None):
         if headline:
             chosen, multiplier = headline
             print(f"  {chosen['metric']}, {chosen['method']} over {chosen['baseline']}: {multiplier} data")
-        for claim in recorded.verdicts(mine):
+        for claim in verdicts.over_seeds(mine):
             print(f"  {claim['id']} {claim['summary']}: {claim['text']}")
     if not records:
         print(f"no recorded runs{f' of {slug}' if slug else ''} yet: nearfar run {slug or '<slug>'}")

@@ -11,7 +11,7 @@ from nearfar.run import write_atomically
 
 # These make the site and stand above all that a notebook runs on, so they cannot change a code hash.
 SITE = {"book", "comparison", "costs", "course_pages", "freshness", "glossary", "ledger", "offline", "overviews",
-        "pages", "reported", "slides", "staging", "student", "website"}  # fmt: skip
+        "pages", "reported", "slides", "staging", "student", "verdicts", "website"}  # fmt: skip
 
 
 def _sources() -> bytes:

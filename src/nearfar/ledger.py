@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from nearfar import notebooks, papers, reported, results
+from nearfar import notebooks, papers, reported, results, verdicts
 from nearfar.pages import badge, cell, filters, highest, multiplier, seeds
 
 Grouped = dict[tuple[str, str], list[dict]]
@@ -58,21 +58,32 @@ def _reported(rows: Sequence[reported.Row], links: dict[str, str]) -> list[str]:
     return [*lines, ""] if rows else []
 
 
+def _evidence(claim: dict) -> str:
+    """Of one seed when all agree, of one for each verdict when they do not."""
+    told = [
+        (seed, verdict, cell(text) if text.strip() else "no evidence recorded")
+        for seed, verdict, text in claim["evidence"]
+    ]
+    if len(told) == 1:
+        return told[0][2]
+    return "<br>".join(f"*{verdict}, seed {seed}:* {text}" for seed, verdict, text in told)
+
+
 def _claims(grouped: Grouped) -> list[str]:
-    verdicts = {f"nf-{v.replace(' ', '-')}": v for v in ("held", "failed", "mixed", "not tested")}
+    kinds = {f"nf-{v.replace(' ', '-')}": v for v in ("held", "failed", "mixed", "not tested")}
     tiers = {f"nf-tier-{tier}": tier for tier in notebooks.TIERS if any(t == tier for _, t in grouped)}
     lines = ["## Claims ledger", "",
-             "A claim that fails is a result; *not tested* means that this tier cannot test it.", "",
-             filters({"Verdict": verdicts, "Tier": tiers}, "#claims-ledger tbody tr", "claims"), ""]  # fmt: skip
+             "A claim that fails is a result; *not tested* means that this tier cannot test it. Evidence is that of "
+             "the first seed, and where seeds disagree, of one seed for each verdict.", "",
+             filters({"Verdict": kinds, "Tier": tiers}, "#claims-ledger tbody tr", "claims"), ""]  # fmt: skip
     for slug in highest([record for mine in grouped.values() for record in mine]):
         rows = []
         for tier in notebooks.TIERS:
-            for claim in results.verdicts(grouped.get((slug, tier), [])):
-                verdict = badge(claim["verdict"]) + cell(claim["summary"].removeprefix(claim["verdict"]))
+            for claim in verdicts.over_seeds(grouped.get((slug, tier), [])):
+                verdict = f"{badge(claim['verdict'])} {cell(claim['summary'].removeprefix(claim['verdict']))}".strip()
                 where = f'<span class="nf-tier-{tier}">{tier}</span>'
-                evidence = cell(claim["evidence"]) if claim["evidence"].strip() else "no evidence recorded"
-                rows.append(f"| {cell(claim['id'])} {cell(claim['text'])} | {where} | {verdict} | {evidence} |")
-        table = ["| claim | tier | verdict | evidence (first seed) |", "|---|---|---|---|", *rows]
+                rows.append(f"| {cell(claim['id'])} {cell(claim['text'])} | {where} | {verdict} | {_evidence(claim)} |")
+        table = ["| claim | tier | verdict | evidence |", "|---|---|---|---|", *rows]
         lines += [f"### {slug}", "", *(table if rows else ["No claims are recorded."]), ""]
     return lines
 

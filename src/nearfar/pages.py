@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from nearfar import notebooks, papers, results
+from nearfar import notebooks, papers, results, verdicts
 from nearfar.errors import NearFarError
 
 REPOSITORY = "near-and-far/near-and-far"
@@ -163,7 +163,7 @@ def card(
     best = highest(records).get(paper.slug, [])
     if best:
         found, why = multiplier(best)
-        counts = [claim["verdict"] for claim in results.verdicts(best)]
+        counts = [claim["verdict"] for claim in verdicts.over_seeds(best)]
         said = ", ".join(
             f"{counts.count(v)} {badge(v)}" for v in ("held", "failed", "mixed", "not tested") if v in counts
         )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 
-from nearfar import plots, results
+from nearfar import plots, verdicts
 from nearfar.course import Entry, Reported
 from nearfar.pages import highest
 
@@ -73,7 +73,7 @@ def _printed(method: str, baseline: str) -> str:
 def _row(entry: Entry, told: Reported, records: list[dict]) -> Row:
     """records: of this paper at one tier."""
     method, baseline = told.paper
-    verdict = next((v["verdict"] for v in results.verdicts(records) if v["id"] == told.claim), "")
+    verdict = next((v["verdict"] for v in verdicts.over_seeds(records) if v["id"] == told.claim), "")
     both = f"{method.text} ({method.source}) against {baseline.text} ({baseline.source})"
     row = Row(
         slug=entry.slug, what=told.what, claim=told.claim, verdict=verdict, paper=both, ours="", where="not run yet",

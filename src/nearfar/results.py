@@ -286,25 +286,6 @@ def groups(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
     return found
 
 
-def verdicts(records: list[dict]) -> list[dict]:
-    """Claims of one chapter at one tier over its seeds.
-
-    Each row: id, text, evidence (of the first seed), verdict (of most seeds; `mixed` on a tie) and summary, which adds
-    the count when seeds disagree.
-    """
-    rows: dict[str, dict] = {}
-    for record in records:
-        for claim in record["claims"]:
-            rows.setdefault(claim["id"], {**claim, "votes": []})["votes"].append(claim["verdict"])
-    for row in rows.values():
-        votes = row.pop("votes")
-        counts = sorted(((votes.count(v), v) for v in set(votes)), reverse=True)
-        tie = len(counts) > 1 and counts[0][0] == counts[1][0]
-        row["verdict"] = "mixed" if tie else counts[0][1]
-        row["summary"] = row["verdict"] + (f" in {counts[0][0]} of {len(votes)} seeds" if len(counts) > 1 else "")
-    return list(rows.values())
-
-
 def show(slug: str):
     """The recorded headline curves of a chapter, one panel per tier that has been run; a line of text when none has.
 

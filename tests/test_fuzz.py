@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nearfar import data, notebooks, papers, results, run, sweep
+from nearfar import data, notebooks, papers, results, run, sweep, verdicts
 from nearfar.errors import NearFarError
 
 REAL = Path(__file__).resolve().parents[1]
@@ -104,7 +104,7 @@ def test_records_with_other_content(tmp_path_factory, field, inside, value):
     for mine in records:
         results.is_stale(mine)
         reads_or_says(results.headline, [mine])
-        reads_or_says(results.verdicts, [mine])
+        reads_or_says(verdicts.over_seeds, [mine])
 
 
 @settings(max_examples=200, **MANY)

@@ -31,6 +31,16 @@ def test_a_phone_shows_the_page_in_one_column(visit, path):
     assert wide <= 1
 
 
+@pytest.mark.parametrize("path", [*CHAPTERS, "book/how-to-run.html"])
+def test_a_laptop_shows_code_without_scrolling(visit, path):
+    page = visit(path, viewport={"width": 1280, "height": 800})
+    blocks = page.eval_on_selector_all(
+        "div.highlight pre", "all => all.map(e => [e.scrollWidth - e.clientWidth, e.innerText])"
+    )
+    assert len(blocks) > 3
+    assert not [text[:60] for beyond, text in blocks if beyond > 1]
+
+
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_formulas_are_typeset(visit, path):
     page = visit(path)

@@ -7,11 +7,9 @@ module handed around as a value, `getattr`), the whole module counts.
 """
 
 import ast
-import io
-import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from nearfar.errors import NearFarError
@@ -22,10 +20,14 @@ Chain = tuple[str, ...]  # a dotted name, split
 
 @dataclass
 class _Statement:
-    """One statement at a module's top level: its text without comments and docstrings, and the names it uses."""
+    """One statement at a module's top level, and the names it uses."""
 
-    text: str
+    node: ast.stmt
     uses: set[Chain]
+
+    @cached_property
+    def text(self) -> str:
+        return normal([self.node])
 
 
 @dataclass
@@ -50,10 +52,10 @@ def module_file(dotted: str) -> Path | None:
 def definitions(source: str, label: str) -> dict[str, dict[str, str]]:
     """{module: {name: text}} of all definitions of `nearfar` that `source` depends on, directly or not.
 
-    source: Python code, such as a notebook's cells in one; label: what errors call it.  Text has no comments and no
-    docstrings.  Raises `NearFarError` for code that does not parse.
+    source: Python code, such as a notebook's cells in one; label: what errors call it.  Text is `normal`.
+    Raises `NearFarError` for code that does not parse.
     """
-    code = _parse(source, label, "nearfar", texts=False)
+    code = _parse(source, label, "nearfar")
     found: dict[str, dict[str, str]] = {}
     seen: set[tuple[str, str]] = set()
     todo = [
@@ -85,9 +87,42 @@ def definitions(source: str, label: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def bare(source: str, label: str) -> str:
-    """Source without comments, docstrings and empty lines.  Raises `NearFarError` for code that does not parse."""
-    return "\n".join(line for line in _without_comments(source, parsed(source, label)) if line)
+_SILENT = {"ctx", "kind", "type_comment", "type_ignores"}  # fields of a syntax tree that change nothing when it runs
+
+
+def normal(statements: Iterable[ast.stmt]) -> str:
+    """What code does, as a text that its layout, comments and docstrings do not change, nor Python's version.
+
+    It is the syntax tree, written out.  Imports from `nearfar` are left out: names are followed to their definitions,
+    wherever these live.
+    """
+    return "\n".join(_written(node) for node in statements if not _imports_nearfar(node))
+
+
+def _written(node) -> str:
+    if isinstance(node, list):
+        return f"[{' '.join(map(_written, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    parts = [type(node).__name__]
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(value, list):
+            value = [each for each in _without_docstring(node) if not _imports_nearfar(each)]
+        if name not in _SILENT and value is not None and value != []:
+            parts.append(f"{name}={_written(value)}")
+    return f"({' '.join(parts)})"
+
+
+def _without_docstring(node) -> list[ast.stmt]:
+    documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    return node.body[1:] if documented and ast.get_docstring(node, clean=False) is not None else node.body
+
+
+def _imports_nearfar(node: ast.AST) -> bool:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    if isinstance(node, ast.ImportFrom):
+        names = [node.module or "nearfar"]
+    return bool(names) and all(name.partition(".")[0] == "nearfar" for name in names)
 
 
 def _targets(code: _Code, chain: Chain, module: str | None = None) -> Iterator[Chain]:
@@ -130,10 +165,8 @@ def parsed(source: str, label: str) -> ast.Module:
         raise NearFarError(f"{label} is not valid Python: {problem.msg} (line {problem.lineno}).") from problem
 
 
-def _parse(source: str, label: str, package: str, texts: bool = True) -> _Code:
-    """texts: whether the statements' own text is wanted, which takes most of the time."""
-    tree = parsed(source, label)
-    lines, code = _without_comments(source, tree) if texts else source.splitlines(), _Code()
+def _parse(source: str, label: str, package: str) -> _Code:
+    tree, code = parsed(source, label), _Code()
     for node in _statements(tree):  # imports inside functions count as the module's
         for name, target in _imported(node, package):
             code.imports.setdefault(name, set()).add(target)
@@ -142,9 +175,7 @@ def _parse(source: str, label: str, package: str, texts: bool = True) -> _Code:
             isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         ):
             continue
-        start = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-        text = "\n".join(line for line in lines[start - 1 : node.end_lineno] if line.strip())
-        statement = _Statement(text, set(_uses(node)))
+        statement = _Statement(node, set(_uses(node)))
         bound = set(_bound(node))
         for name in bound:
             code.definitions.setdefault(name, []).append(statement)
@@ -161,25 +192,6 @@ def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
         yield node
         for name in ("body", "orelse", "finalbody", "handlers", "cases"):  # handlers and cases hold statements in turn
             todo += getattr(node, name, ())
-
-
-def _without_comments(source: str, tree: ast.Module) -> list[str]:
-    """Lines of the source, with comments and docstrings left out."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline) if "#" in source else ():
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in _statements(tree):
-        if (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            and ast.get_docstring(node) is not None
-        ):
-            docstring = node.body[0]
-            if docstring.lineno > node.lineno:  # not in the line of the `def` itself
-                for row in range(docstring.lineno - 1, docstring.end_lineno):
-                    lines[row] = ""
-    return [line.rstrip() for line in lines]
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[tuple[str, Chain]]:

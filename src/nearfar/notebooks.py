@@ -1,6 +1,7 @@
 """What a notebook holds: its method cells as a namespace, its parameters, the code it depends on."""
 
 import ast
+import copy
 import hashlib
 import json
 import linecache
@@ -76,14 +77,14 @@ def page_hash(path: Path) -> str:
     That is: definitions in `nearfar`, and the method cells of other chapters that it asks `nearfar.method` for.
     """
     versions = _versions(path)
-    borrowed = _borrowed_cells(versions[1:])
-    counted = [_definitions_at(versions), borrowed] if borrowed else _definitions_at(versions)
+    counted = [_definitions_at(versions), _methods(versions[1:])]
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def code_hash(slug: str, tier: str) -> str:
     """SHA-256 of the code that decides a run's numbers: the notebook's cells and the definitions they depend on.
 
+    Names and syntax count, not layout, nor in which cell or module something stands (`dependencies.normal`).
     Of a dictionary {"smoke": …, "small": …, …}[tier] only the tier's own entry counts.  What cannot change a number
     does not: the parameters cell (its values stand in the record), cells tagged `drawing`, comments and docstrings,
     and the parts of `nearfar` that only read data (their identity stands in the record), keep the books, or draw.
@@ -132,41 +133,44 @@ def _definitions_at(versions: Versions) -> dict[str, dict[str, str]]:  # pages a
 
 @lru_cache(maxsize=1024)
 def _code_hash_at(versions: Versions, tier: str) -> str:
-    cells = [_at_tier(cell, tier) for cell in _bare_cells(versions[0])] + _borrowed_cells(versions[1:])
-    counted = {
-        module: texts
+    cells = dependencies.normal(_AtTier(tier).visit(copy.deepcopy(_tree(versions[0]))).body)
+    counted = sorted(
+        (name, text)
         for module, texts in _definitions_at(versions).items()
         if module.removeprefix("nearfar.") not in NO_NUMBERS
-    }
-    return hashlib.sha256(json.dumps([cells, counted], sort_keys=True).encode()).hexdigest()
+        for name, text in texts.items()
+    )
+    return hashlib.sha256(json.dumps([cells, _methods(versions[1:]), counted]).encode()).hexdigest()
 
 
-def _borrowed_cells(versions: Versions) -> list[str]:
-    return [cell for version in versions for cell in _bare_cells(version, only="method")]
+def _methods(versions: Versions) -> list[str]:
+    return [dependencies.normal(_tree(version, only="method").body) for version in versions]
 
 
 @lru_cache(maxsize=256)
-def _bare_cells(version: tuple[Path, int], only: str = "") -> list[str]:
-    """The code of the cells that can change a number, without comments; `only`: of those with this tag."""
+def _tree(version: tuple[Path, int], only: str = "") -> ast.Module:
+    """Syntax of the cells that can change a number; `only`: of those with this tag."""
     path, _ = version
-    return [
-        dependencies.bare(python(source), f"{path.name}, cell {number}")
+    cells = [
+        dependencies.parsed(python(source), f"{path.name}, cell {number}").body
         for number, source, tags in code_cells(path)
         if not {"parameters", "drawing"}.intersection(tags) and (not only or only in tags)
     ]
+    return ast.Module([statement for cell in cells for statement in cell], [])
 
 
-def _at_tier(source: str, tier: str) -> str:
-    """Source in which the choice {"smoke": …, "small": …}[tier] is replaced by what is chosen."""
-    if "[tier]" not in source:
-        return source
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Dict) and ast.unparse(node.slice) == "tier":
+class _AtTier(ast.NodeTransformer):
+    """Replaces the choice {"smoke": …, "small": …}[tier] by what is chosen."""
+
+    def __init__(self, tier: str):
+        self.tier = tier
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if isinstance(node.value, ast.Dict) and isinstance(node.slice, ast.Name) and node.slice.id == "tier":
             for key, value in zip(node.value.keys, node.value.values, strict=True):
-                if isinstance(key, ast.Constant) and key.value == tier:
-                    segment = ast.get_source_segment
-                    return _at_tier(source.replace(segment(source, node), segment(source, value)), tier)
-    return source
+                if isinstance(key, ast.Constant) and key.value == self.tier:
+                    return self.visit(value)
+        return self.generic_visit(node)
 
 
 def fingerprint(code: str, identities) -> str:

@@ -26,7 +26,7 @@ book: $(READY)
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 	@$(BIN)/nearfar book --execute-only --jobs $(JOBS) --device cpu
-	@NEARFAR_RESULTS=$(CURDIR)/_build/second NEARFAR_STATIC=1 OMP_NUM_THREADS=1 $(BIN)/python -m nearfar.forked \
+	@NEARFAR_RESULTS=$(CURDIR)/_build/second NEARFAR_STATIC=1 OMP_NUM_THREADS=1 $(BIN)/python -m nearfar.runs.forked \
 	  $(BIN)/python -m pytest -q --nbval-lax \
 	  -n $(JOBS) --dist loadscope _build/runs/smoke
 	@$(BIN)/python -m pytest -o addopts=-ra tests/after_runs

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from nearfar import notebooks, papers
+from nearfar.chapters import notebooks, papers
 
 TIER = config.get("tier", "smoke")
 SEEDS = [int(seed) for seed in str(config.get("seeds", 0)).split(",")]

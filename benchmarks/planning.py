@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import measure
-from nearfar import book, papers, run, sweep
+from nearfar.chapters import papers
+from nearfar.runs import run, sweep
 
 RESULTS = measure.ROOT / "benchmarks" / "planning.json"
 
@@ -36,7 +37,8 @@ def dry_run(jobs: Sequence[sweep.Job], at_once: int) -> tuple[float, float]:
         plan = Path(folder) / "plan.json"
         plan.write_text(json.dumps([asdict(job) for job in jobs]))
         command = [
-            sys.executable, "-m", "snakemake", "sweep", "--snakefile", str(book.SNAKEFILE), "--cores", str(at_once),
+            sys.executable, "-m", "snakemake", "sweep", "--snakefile", str(papers.root() / "Snakefile"),
+            "--cores", str(at_once),
             "--resources", f"gpu={at_once}", "--dry-run", "--forceall", "--nolock", "--quiet", "all",
             "--config", f"plan={plan}", f"records={folder}/records",
         ]  # fmt: skip

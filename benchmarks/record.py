@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks import measure
-from nearfar.run import write_atomically
+from nearfar.runs.run import write_atomically
 
 RESULTS = measure.ROOT / "benchmarks" / "results.json"
 LOWER_IS_BETTER = {"s": True, "MB": True, "images/s": False}

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from benchmarks import __main__ as command
 from benchmarks import contrast, epoch, measure, record, scores, site, views
-from nearfar import notebooks, papers
+from nearfar.chapters import notebooks, papers
 from nearfar.data import scenes
 
 PAGE = papers.root() / "book" / "benchmarks.ipynb"

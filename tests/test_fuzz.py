@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nearfar import data, notebooks, papers, results, run, sweep, verdicts
+from nearfar import data
+from nearfar.chapters import notebooks, papers
 from nearfar.errors import NearFarError
+from nearfar.runs import results, run, sweep, verdicts
 
 REAL = Path(__file__).resolve().parents[1]
 RECORD = (REAL / "results/smoke/swav/seed-1.json").read_text(encoding="utf-8")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nearfar import papers, skeleton
+from nearfar.chapters import papers
+from nearfar.press import skeleton
 
 CHAPTER = textwrap.dedent(
     '''
@@ -31,7 +32,7 @@ CHAPTER = textwrap.dedent(
     # %%
     if crash:
         raise RuntimeError("the cell was asked to crash")
-    noise = float(nearfar.start.__module__ == "nearfar.run") + seed
+    noise = float(nearfar.start.__module__ == "nearfar.runs.run") + seed
     for size in (10, 20):
         run.record("accuracy", size / 40 + noise / 100, method="ours", size=size)
         run.record("accuracy", size / 50, method="theirs", size=size)
@@ -69,7 +70,7 @@ def toybook(tmp_path: Path, monkeypatch) -> Path:
     folder = tmp_path / "book-checkout"
     files = {
         "_toc.yml": TOC,
-        "_config.yml": (papers.root() / "_config.yml").read_text(encoding="utf-8"),
+        **{name: (papers.root() / name).read_text(encoding="utf-8") for name in ("_config.yml", "Snakefile")},
         "book/references.bib": BIB,
         "book/index.md": "# Toy book\n",
         "book/parts/contrastive.md": "# Part\n\n```{include} ../_generated/gallery-contrastive.md\n```\n",

@@ -7,21 +7,37 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "data", "augment", "nn", "losses", "train", "evaluate", "run", "checkpoints", "momentum", "plots", "results",
-    "papers", "notebooks", "execute", "book", "offline", "student", "slides", "cli",
-}  # fmt: skip
-_FUNCTIONS = {"start": "run", "method": "notebooks"}
+HOMES = {  # names that notebooks and readers use, and where they live
+    "start": "nearfar.runs.run.start",
+    "method": "nearfar.chapters.notebooks.method",
+    "data": "nearfar.data",
+    "augment": "nearfar.augment",
+    "nn": "nearfar.nn",
+    "momentum": "nearfar.nn.momentum",
+    "losses": "nearfar.losses",
+    "train": "nearfar.train",
+    "checkpoints": "nearfar.train.checkpoints",
+    "evaluate": "nearfar.evaluate",
+    "plots": "nearfar.plots",
+    "run": "nearfar.runs.run",
+    "results": "nearfar.runs.results",
+    "execute": "nearfar.runs.execute",
+    "papers": "nearfar.chapters.papers",
+    "notebooks": "nearfar.chapters.notebooks",
+    "comparison": "nearfar.press.comparison",
+}
+_FUNCTIONS = {"start", "method"}
 
-__all__ = ["__version__", *sorted(_MODULES), *_FUNCTIONS]
+__all__ = ["__version__", *HOMES]
 
 
 def __getattr__(name: str):
-    if name in _MODULES:
-        return import_module(f"nearfar.{name}")
+    if name not in HOMES:
+        raise AttributeError(f"module 'nearfar' has no attribute {name!r}")
     if name in _FUNCTIONS:
-        return getattr(import_module(f"nearfar.{_FUNCTIONS[name]}"), name)
-    raise AttributeError(f"module 'nearfar' has no attribute {name!r}")
+        module, _, name = HOMES[name].rpartition(".")
+        return getattr(import_module(module), name)
+    return import_module(HOMES[name])
 
 
 def __dir__():

@@ -15,7 +15,7 @@ Tier = Literal["smoke", "small", "medium", "full"]
 @app.command(name="list")
 def list_papers():
     """Show every paper of the book: slug, part, year, title; then the notebooks that compare a part's methods."""
-    from nearfar import papers
+    from nearfar.chapters import papers
 
     for paper in (*papers.all_papers(), *papers.comparisons()):
         print(f"{paper.slug:34} {paper.part:12} {paper.year or '    '}  {paper.title}")
@@ -64,7 +64,7 @@ def run(
     node: This machine's number, from 0.
     meet: Address of machine 0, host:port, where they meet.
     """
-    from nearfar import execute, launch
+    from nearfar.runs import execute, launch
 
     more = dict(_assignment(text) for text in parameter or [])
     if devices == nodes == 1:
@@ -103,8 +103,9 @@ def show_results(slug: str | None = None, *, tier: Tier | None = None):
     slug: Key of a paper; all papers when left out.
     tier: Only this tier.
     """
-    from nearfar import papers, verdicts
-    from nearfar import results as recorded
+    from nearfar.chapters import papers
+    from nearfar.runs import results as recorded
+    from nearfar.runs import verdicts
 
     if slug:
         papers.notebook(slug)
@@ -168,7 +169,7 @@ def new(
     arxiv: arXiv number.
     venue: Where it was published.
     """
-    from nearfar import skeleton
+    from nearfar.press import skeleton
 
     for path in skeleton.create(slug, part, title, authors, year, arxiv, venue):
         print(path)
@@ -185,7 +186,7 @@ def book(*, tier: Tier = "smoke", jobs: int | None = None, device: str = "auto",
     device: auto, cpu, cuda or cuda:<number>.
     execute_only: Stop after the notebooks.
     """
-    from nearfar import book as builder
+    from nearfar.press import book as builder
 
     builder.build(tier, jobs, device, execute_only)
 
@@ -217,7 +218,7 @@ def sweep(
     results: Folder of records (default: results).
     dry_run: Only say what would run.
     """
-    from nearfar import sweep as sweeper
+    from nearfar.runs import sweep as sweeper
 
     slugs = sweeper.chosen([name.strip() for name in papers.split(",") if name.strip()], part)
     wanted = [tier.strip() for tier in tiers.split(",") if tier.strip()]
@@ -234,7 +235,7 @@ def slides(slug: str, *, tier: Tier = "smoke"):
     slug: The paper's key, as in `nearfar list`.
     tier: Which tier's run to show.
     """
-    from nearfar import slides as maker
+    from nearfar.press import slides as maker
 
     print(f"open {maker.write(slug, tier)}")
 
@@ -242,7 +243,7 @@ def slides(slug: str, *, tier: Tier = "smoke"):
 @app.command
 def student():
     """Write every notebook without its solutions, and the solutions as one archive."""
-    from nearfar import student as writer
+    from nearfar.press import student as writer
 
     notebooks, solutions = writer.write()
     print(f"{len(notebooks)} notebooks in {notebooks[0].parents[1]}, solutions in {solutions}")
@@ -251,7 +252,7 @@ def student():
 @app.command
 def offline():
     """Pack the built site and the checkout into one zip for a classroom without a network."""
-    from nearfar import offline as packer
+    from nearfar.press import offline as packer
 
     path = packer.pack()
     print(f"{path} ({path.stat().st_size / 1e6:.0f} MB): unpack it and open index.html")

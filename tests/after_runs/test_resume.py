@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from nearfar import papers
+from nearfar.chapters import papers
 
 WANTED = "NEARFAR_RESUME" in os.environ
 pytestmark = pytest.mark.skipif(not WANTED, reason="set NEARFAR_RESUME=1: takes a minute a chapter")

@@ -5,7 +5,8 @@
 
 import pytest
 
-from nearfar import papers, results, verdicts
+from nearfar.chapters import papers
+from nearfar.runs import results, verdicts
 
 CHAPTERS = list(papers.slugs())
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from nearfar import papers
+from nearfar.chapters import papers
 
 SITE = papers.root() / "_build" / "html"
 

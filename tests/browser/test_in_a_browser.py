@@ -4,7 +4,8 @@ import gzip
 
 import pytest
 
-from nearfar import course, papers
+from nearfar.chapters import papers
+from nearfar.press import course
 
 CHAPTERS = [f"notebooks/{paper.part}/{paper.slug}.html" for paper in papers.all_papers()]
 PAGES = [f"{page}.html" for page in papers.pages()]

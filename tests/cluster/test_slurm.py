@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nearfar import papers, sweep
+from nearfar.chapters import papers
+from nearfar.runs import sweep
 
 SCRIPT = Path(__file__).with_name("one_node_slurm.sh")
 PROFILE = Path(__file__).resolve().parents[2] / "cluster" / "slurm" / "profile.yaml"

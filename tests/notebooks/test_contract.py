@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import nearfar
-from nearfar import notebooks, papers
+from nearfar.chapters import notebooks, papers
 
 SECTIONS = [
     "Parameters", "The problem in one picture", "The method", "Does it do what it says?", "Data", "Training", "Results",

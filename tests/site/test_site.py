@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from nearfar import offline, pages, papers, website
+from nearfar.chapters import papers
+from nearfar.press import offline, pages, website
 
 SITE = papers.root() / "_build" / "html"
 

@@ -1,0 +1,113 @@
+"""The book's results page: data multipliers, the paper's numbers beside ours, claims, and what could not be read."""
+
+import os
+from collections.abc import Sequence
+
+from nearfar.chapters import notebooks, papers
+from nearfar.press import reported
+from nearfar.press.pages import badge, cell, filters, highest, multiplier, seeds
+from nearfar.runs import results, verdicts
+
+Grouped = dict[tuple[str, str], list[dict]]
+
+
+def _multipliers(grouped: Grouped, links: dict[str, str]) -> list[str]:
+    lines = ["## Data multipliers", "",
+             "How many times more training data the baseline needs to reach the method's score. One is a tie; "
+             "the interval is a 95 % bootstrap over seeds.", ""]  # fmt: skip
+    best = highest([record for mine in grouped.values() for record in mine])
+    if any(multiplier(mine)[0] for mine in best.values()):
+        lines += ["```{figure} _generated/forest.png", ":alt: Data multiplier of each chapter with its interval.", "",
+                  "Data multiplier of each chapter, at the highest tier that has been run.", "```", ""]  # fmt: skip
+    rows, lacking = [], []
+    for (slug, tier), mine in grouped.items():
+        if slug in papers.PARTS:  # many methods, with multipliers of their own
+            continue
+        found, why = multiplier(mine)
+        if not found:
+            lacking.append(f"- {links[slug]}, {tier} tier: {cell(why.rstrip('.'))}.")
+            continue
+        stale = ", older than the code" if any(map(results.is_stale, mine)) else ""
+        chosen = found[0]
+        rivals = f"{cell(chosen['method'])} over {cell(chosen['baseline'])}"
+        value = "; ".join(filter(None, [str(found[1]), found[1].note]))
+        row = [links[slug], tier, cell(chosen["metric"]), rivals, value, f"{seeds(mine)}{stale}"]
+        rows.append(f"| {' | '.join(row)} |")
+    if rows:
+        lines += ["| chapter | tier | metric | method over baseline | multiplier | runs |", "|---|---|---|---|---|---|",
+                  *rows, ""]  # fmt: skip
+    lacking += [f"- {links[slug]} compares many methods: see [its part's page](parts/{slug}.md)."
+                for slug in best if slug in papers.PARTS]  # fmt: skip
+    missing = [link for slug, link in links.items() if slug not in best]
+    if missing:
+        lacking.append(f"- No recorded run yet: {', '.join(missing)}.")
+    return [*lines, *lacking, ""]
+
+
+def _reported(rows: Sequence[reported.Row], links: dict[str, str]) -> list[str]:
+    lines = ["## The paper's numbers and ours", "",
+             "Method against baseline, as the paper reports them in its own setting and as we measured them at the "
+             "highest tier that has been run: mean over seeds with 95 % t interval, at the largest training set. "
+             "*Found* numbers were checked at their source, *recalled* ones were not. The settings differ: compare the "
+             "sign and the rough size of the change, not the levels.", "",
+             "| chapter, claim | the paper | ours | change, paper | change, ours |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    for row in rows:
+        claim = f"{row.claim} {badge(row.verdict)}" if row.verdict else row.claim
+        ours = f"{cell(row.ours)}<br>{cell(row.where)}" if row.ours else cell(row.where)
+        paper = f"{cell(row.paper)}<br>{cell(row.what)}"
+        lines.append(f"| {links[row.slug]}<br>{claim} | {paper} | {ours} | {row.change_paper} | {row.change_ours} |")
+    return [*lines, ""] if rows else []
+
+
+def _evidence(claim: dict) -> str:
+    """Of one seed when all agree, of one for each verdict when they do not."""
+    told = [
+        (seed, verdict, cell(text) if text.strip() else "no evidence recorded")
+        for seed, verdict, text in claim["evidence"]
+    ]
+    if len(told) == 1:
+        return told[0][2]
+    return "<br>".join(f"*{verdict}, seed {seed}:* {text}" for seed, verdict, text in told)
+
+
+def _claims(grouped: Grouped) -> list[str]:
+    kinds = {f"nf-{v.replace(' ', '-')}": v for v in ("held", "failed", "mixed", "not tested")}
+    tiers = {f"nf-tier-{tier}": tier for tier in notebooks.TIERS if any(t == tier for _, t in grouped)}
+    lines = ["## Claims ledger", "",
+             "A claim that fails is a result; *not tested* means that this tier cannot test it. Evidence is that of "
+             "the first seed, and where seeds disagree, of one seed for each verdict.", "",
+             filters({"Verdict": kinds, "Tier": tiers}, "#claims-ledger tbody tr", "claims"), ""]  # fmt: skip
+    for slug in highest([record for mine in grouped.values() for record in mine]):
+        rows = []
+        for tier in notebooks.TIERS:
+            for claim in verdicts.over_seeds(grouped.get((slug, tier), [])):
+                verdict = f"{badge(claim['verdict'])} {cell(claim['summary'].removeprefix(claim['verdict']))}".strip()
+                where = f'<span class="nf-tier-{tier}">{tier}</span>'
+                rows.append(f"| {cell(claim['id'])} {cell(claim['text'])} | {where} | {verdict} | {_evidence(claim)} |")
+        table = ["| claim | tier | verdict | evidence |", "|---|---|---|---|", *rows]
+        lines += [f"### {slug}", "", *(table if rows else ["No claims are recorded."]), ""]
+    return lines
+
+
+def results_page(records: list[dict], problems: list[str], compared: Sequence[reported.Row] = ()) -> str:
+    """Markdown of the results page; unreadable records are listed, not hidden.
+
+    compared: the papers' numbers beside ours, from `reported.compare`.
+    """
+    lines = ["# Results", "",
+             "All our numbers on this page are read from the recorded runs; nothing is typed by hand.", ""]  # fmt: skip
+    if problems:
+        lines += [":::{warning} Records that could not be read", ""]
+        shown = (line.replace(f"{papers.root()}{os.sep}", "") for line in problems)
+        lines += [*(f"- {cell(line)}" for line in shown), "", ":::", ""]
+    if not records:
+        return "\n".join([*lines, "No runs are recorded yet. `nearfar run <slug>` records one.", ""])
+    links = {slug: f"[{slug}](../notebooks/{part}/{slug}.ipynb)" for slug, part in papers.slugs().items()}
+    grouped = {key: mine for key, mine in results.groups(records).items() if key[0] in links}
+    lines += [*_multipliers(grouped, links), *_reported(compared, links), *_claims(grouped)]
+    lines += ["## Download", "",
+              "{download}`measurements.csv <_generated/measurements.csv>` holds every recorded number, "
+              "{download}`claims.csv <_generated/claims.csv>` every verdict, "
+              "{download}`reported.csv <_generated/reported.csv>` the papers' numbers beside ours.", ""]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,219 @@
+"""What the records say on cards, in the gallery and above each chapter."""
+
+import base64
+import html
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from nearfar.chapters import notebooks, papers
+from nearfar.errors import NearFarError
+from nearfar.runs import results, verdicts
+
+REPOSITORY = "near-and-far/near-and-far"
+PANELS = 12  # chapters in the overview, spread over the parts
+
+
+NOTHING: Mapping = MappingProxyType({})
+Groups = Mapping[str, Mapping[str, str]]
+
+
+def colab_link(paper: papers.Paper) -> str:
+    """Address that opens a chapter's committed notebook in Colab."""
+    path = paper.notebook.relative_to(papers.root()).as_posix()
+    return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{path}"
+
+
+def highest(records: list[dict]) -> dict[str, list[dict]]:
+    """For every slug the records of the highest tier that has any, in reading order."""
+    best: dict[str, list[dict]] = {}
+    for (slug, _), mine in results.groups(records).items():
+        best[slug] = mine  # groups come in the order of tiers
+    return {slug: best[slug] for slug in papers.slugs() if slug in best}
+
+
+def authors_line(paper: papers.Paper) -> str:
+    return papers.by([name.split(" ")[-1] for name in paper.authors])
+
+
+def badge(verdict: str) -> str:
+    return f'<span class="nf-verdict nf-{verdict.replace(" ", "-")}">{html.escape(verdict)}</span>'
+
+
+def cell(text: str) -> str:
+    """Text as text in Markdown, also in a table: nothing in it is markup, whoever wrote it."""
+    return re.sub(r"[\\`*_{}\[\]<>&|$~#!]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+
+
+def seeds(records: list[dict]) -> str:
+    numbers = [r["seed"] for r in records]
+    return f"seed {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} seeds"
+
+
+def multiplier(records: list[dict]) -> tuple[tuple[dict, results.Multiplier] | None, str]:
+    """`results.headline` of one chapter at one tier, or None and one line that says why there is none."""
+    try:
+        found = results.headline(records)
+    except NearFarError as problem:
+        return None, str(problem)
+    return found, "" if found else "the records name no comparison (`run.headline`)"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def cost(records: list[dict]) -> str:
+    """Mean time of a run at each tier that one chapter's records hold: `smoke 20 s, small 6 min`."""
+    times = {tier: [r["seconds"] for r in records if r["tier"] == tier] for tier in notebooks.TIERS}
+    return ", ".join(f"{tier} {duration(sum(t) / len(t))}" for tier, t in times.items() if t)
+
+
+def reading_minutes(notebook: dict) -> int:
+    """At 200 words and 25 lines of code a minute, to the next five minutes."""
+    words = lines = 0
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        words += len(text.split()) if cell["cell_type"] == "markdown" else 0
+        lines += text.count("\n") + 1 if cell["cell_type"] == "code" else 0
+    return 5 * math.ceil((words / 200 + lines / 25) / 5)
+
+
+def idea(paper: papers.Paper) -> str:
+    """What the chapter says after **In one sentence.**, or nothing."""
+    cells = json.loads(paper.notebook.read_text(encoding="utf-8"))["cells"]
+    prose = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    found = re.search(r"\*\*In one sentence\.\*\*\s+(.+?)\s*(?:\n\s*\n|$)", prose, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def key_figure(notebook: dict) -> str:
+    """The image (PNG, base64) of the cell tagged `key-figure`.  Raises `NearFarError` that says what is missing."""
+    tagged = [cell for cell in notebook["cells"] if "key-figure" in cell["metadata"].get("tags", [])]
+    if not tagged:
+        raise NearFarError("no cell is tagged `key-figure`")
+    for output in (output for cell in tagged for output in cell.get("outputs", [])):
+        if drawn := output.get("data", {}).get("image/png"):
+            return "".join(drawn)
+    raise NearFarError("the cell tagged `key-figure` shows no picture")
+
+
+def thumbnail(figure: str, path: Path) -> None:
+    """Saves an image (PNG, base64) as a small picture."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(base64.b64decode(figure))).convert("RGB")
+    image.thumbnail((640, 320))
+    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def filters(groups: Groups, items: str, noun: str, menus: Groups | None = None) -> str:
+    """Buttons, and menus where there are many choices, that show some of a page's items only.
+
+    groups, menus: {what is chosen: {class of an item, or of something in it: label}}; items: CSS selector of the
+    items; noun: what they are, for the line that says how many are shown.
+    """
+    lines = [f'<div class="nf-filter" data-items="{items}" data-noun="{html.escape(noun)}" hidden>']
+    for name, options in groups.items():
+        buttons = "".join(
+            f'<button type="button" data-class="{value}" aria-pressed="false">{html.escape(label)}</button>'
+            for value, label in options.items()
+        )
+        lines.append(
+            f'<div role="group" aria-label="{html.escape(name)}"><span>{html.escape(name)}</span>{buttons}</div>'
+        )
+    for name, options in (menus or {}).items():
+        choices = "".join(f'<option value="{value}">{html.escape(label)}</option>' for value, label in options.items())
+        lines.append(
+            f'<div role="group" aria-label="{html.escape(name)}"><label><span>{html.escape(name)}</span>'
+            f'<select><option value="">all</option>{choices}</select></label></div>'
+        )
+    return "\n".join([*lines, "<output></output>", "</div>", ""])
+
+
+def _topic_class(topic: str) -> str:
+    return f"nf-topic-{topic.replace(' ', '-')}"
+
+
+def card(
+    paper: papers.Paper,
+    records: list[dict],
+    folder: str,
+    pictures: Mapping[str, str] = NOTHING,
+    topics: Mapping[str, tuple[str, ...]] = NOTHING,
+) -> str:
+    """One chapter's card of a gallery; what it lacks is said where it would stand.
+
+    records: all of this chapter's; folder: relative way from the page to the book's root; pictures: for each slug
+    nothing, or why there is no picture; topics: those of each slug.
+    """
+    mine = topics.get(paper.slug, ())
+    classes = " ".join(["nf-card", f"nf-part-{paper.part}", *map(_topic_class, mine)])
+    lines = [f":::{{grid-item-card}} {paper.title}", f":link: {folder}notebooks/{paper.part}/{paper.slug}",
+             ":link-type: doc", f":class-item: {classes}"]  # fmt: skip
+    lacking = pictures.get(paper.slug)
+    if lacking == "":
+        picture = f"{folder}book/_generated/thumbnail-{paper.slug}.png"
+        lines += [f":img-top: {picture}", ":img-alt: Key figure of this chapter."]
+    lines += ["", f"{authors_line(paper)}, {paper.year}", "", idea(paper), ""]
+    lines += [f"No picture: {lacking}.", ""] if lacking else []
+    best = highest(records).get(paper.slug, [])
+    if best:
+        found, why = multiplier(best)
+        counts = [claim["verdict"] for claim in verdicts.over_seeds(best)]
+        said = ", ".join(
+            f"{counts.count(v)} {badge(v)}" for v in ("held", "failed", "mixed", "not tested") if v in counts
+        )
+        lines += [f"**{found[1]}** data" if found else f"No data multiplier: {cell(why.rstrip('.'))}.", "",
+                  f"Claims: {said or 'none recorded'}", "",
+                  f"{best[0]['tier']} tier, {seeds(best)}. A run: {cost(records)}."]  # fmt: skip
+    else:
+        lines += ["No recorded run yet."]
+    lines += ["", f'<span class="nf-topics">{html.escape(" · ".join(mine))}</span>'] if mine else []
+    return "\n".join([*lines, ":::", ""])
+
+
+def gallery(
+    records: list[dict],
+    folder: str,
+    part: str | None = None,
+    pictures: Mapping[str, str] = NOTHING,
+    topics: Mapping[str, tuple[str, ...]] = NOTHING,
+) -> str:
+    """Cards of all chapters, to be filtered by part and topic, or of one part's; the rest as for `card`."""
+    shown = [p for p in papers.all_papers() if part in (None, p.part)]
+    by_slug = {p.slug: [r for r in records if r["slug"] == p.slug] for p in shown}
+    cards = [card(p, by_slug[p.slug], folder, pictures, topics) for p in shown]
+    parts = {f"nf-part-{key}": title for key, title in papers.PARTS.items() if any(p.part == key for p in shown)}
+    named = sorted({topic for p in shown for topic in topics.get(p.slug, ())})
+    menus = {"Topic": {_topic_class(topic): topic for topic in named}} if len(named) > 1 else {}
+    buttons = filters({"Part": parts}, ".nf-card", "chapters", menus) if len(parts) > 1 else ""
+    return "\n".join([buttons, "::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, "::::", ""])
+
+
+def panels(records: list[dict]) -> list[tuple[str, list[dict], tuple[dict, results.Multiplier]]]:
+    """Chapters with a data multiplier, at their highest tiers: at most `PANELS`, of each part the first ones."""
+    every = [(slug, mine, found) for slug, mine in highest(records).items() if (found := multiplier(mine)[0])]
+    known = papers.slugs()
+    place = {slug: [s for s, _, _ in every if known[s] == known[slug]].index(slug) for slug, _, _ in every}
+    first = sorted(every, key=lambda panel: place[panel[0]])[:PANELS]
+    return [panel for panel in every if panel in first]
+
+
+def overview(records: list[dict]) -> str:
+    """Markdown of the overview's figure, or a line that says why there is none."""
+    shown, known = panels(records), papers.slugs()
+    if not shown:
+        return "No runs are recorded yet, so there are no curves to show. `nearfar run <slug>` records one.\n"
+    some = "" if len(shown) == len(known) else f" Shown are {len(shown)} of {len(known)} chapters."
+    lines = ["```{figure} _generated/curves.png",
+             ":alt: For each chapter, one panel with the score of the method and of its baseline against training-set "
+             "size.", ":name: overview-curves", "",
+             "A curve, not a number. Each panel is one paper: its method and its baseline over growing training sets, "
+             "drawn from the recorded runs. The title says how many times more data the baseline needs for the same "
+             f"score.{some}", "```", ""]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Runs notebooks and keeps what they say: one run, many runs, records, verdicts, the pipeline."""

@@ -1,0 +1,158 @@
+"""Pages that are made from the records: cards, ledger, what a chapter costs."""
+
+import base64
+import html
+import io
+import json
+
+import pytest
+from PIL import Image
+from toybook import edit
+
+from nearfar.chapters import papers
+from nearfar.errors import NearFarError
+from nearfar.press import ledger, overviews, pages
+
+
+def record(tier="smoke", seed=0, seconds=20.0, verdict="held", **changes):
+    rows = [
+        {"metric": "accuracy", "method": method, "size": size, "value": value, "higher_is_better": True}
+        for method, size, value in (("ours", 10, 0.5), ("ours", 20, 0.7), ("theirs", 10, 0.3), ("theirs", 20, 0.6))
+    ]
+    headline = {"metric": "accuracy", "method": "ours", "baseline": "theirs"}
+    claims = [{"id": "C1", "text": "ours wins | often", "verdict": verdict, "evidence": "by a margin"}]
+    return {
+        "schema": 1, "slug": "toy", "tier": tier, "seed": seed, "device": "cpu", "dataset": {}, "budget": {},
+        "started": "", "seconds": seconds, "peak_memory": {}, "versions": {}, "commit": "", "fingerprint": "",
+        "headline": headline, "measurements": rows, "claims": claims, **changes,
+    }  # fmt: skip
+
+
+def executed(*outputs, tags=("key-figure",)):
+    cell = {"cell_type": "code", "metadata": {"tags": list(tags)}, "source": "x\ny", "outputs": list(outputs)}
+    return {"cells": [{"cell_type": "markdown", "metadata": {}, "source": "word " * 800}, cell]}
+
+
+def png(width, height):
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(stream, "png")
+    return {"output_type": "display_data", "data": {"image/png": base64.b64encode(stream.getvalue()).decode()}}
+
+
+def test_a_card_says_what_is_recorded(toybook):
+    more = "# Toy\\n\\n**In one sentence.** Twice\\n is more.\\n\\nNo"  # as in a notebook's JSON
+    edit(toybook / "notebooks/contrastive/toy.ipynb", "# Toy", more)
+    records = [record(), record("small", 0, 300.0), record("small", 1, 420.0)]
+    text = pages.card(papers.get("toy"), records, "../")
+    assert "Doe and Roe, 2024" in text and "\nTwice is more.\n" in text
+    assert "small tier, 2 seeds. A run: smoke 20 s, small 6 min." in text and "× [" in text
+    assert ":class-item: nf-card nf-part-contrastive" in text and ":img-top:" not in text
+    shown = pages.gallery(records, "../", None, {"toy": ""}, {"toy": ("clustering", "hard negatives")})
+    assert ":img-top: ../book/_generated/thumbnail-toy.png" in shown and "No picture" not in shown
+    assert "nf-topic-clustering nf-topic-hard-negatives" in shown and "clustering · hard negatives" in shown
+
+
+def test_a_card_without_records_says_so(toybook):
+    text = pages.card(papers.get("toy"), [], "../")
+    assert "No recorded run yet." in text and "data" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"headline": None}, "the records name no comparison (`run.headline`)"),
+        ({"measurements": []}, "no 'accuracy' of 'ours'"),
+        ({"headline": {"metric": "accuracy", "method": "ours", "baseline": "gone"}}, "no 'accuracy' of 'gone'"),
+    ],
+)
+def test_records_without_a_curve_say_why(toybook, changes, said):
+    broken = record(**changes)
+    lines = html.unescape(pages.card(papers.get("toy"), [broken], "")).splitlines()
+    assert any(line.startswith("No data multiplier: ") and said in line for line in lines)
+    page = html.unescape(ledger.results_page([broken], []))
+    line = next(line for line in page.splitlines() if said in line)
+    assert line.startswith("- [toy]") and "smoke tier" in line
+    assert "_generated/forest.png" not in page and "| chapter | tier |" not in page
+    assert not pages.panels([broken]) and "curves.png" not in pages.overview([broken])
+
+
+def test_a_chapter_without_records_is_named_on_the_results_page(toybook):
+    edit(toybook / "_toc.yml", "contrastive/toy\n", "contrastive/toy\n          - file: notebooks/contrastive/new\n")
+    (toybook / "notebooks/contrastive/new.ipynb").write_text('{"cells": []}')
+    edit(toybook / "book/references.bib", "@misc{toy", "@misc{new, title = {New}, year = {2024}}\n@misc{toy")
+    page = ledger.results_page([record()], [])
+    assert "- No recorded run yet: [new](../notebooks/contrastive/new.ipynb)." in page
+
+
+def test_without_any_record_pages_say_so(toybook):
+    assert "No runs are recorded yet." in ledger.results_page([], [])
+    assert "No runs are recorded yet" in pages.overview([])
+
+
+def test_seeds_that_disagree_show_the_evidence_of_each_verdict(toybook):
+    told = zip((0, 1, 2), ("failed", "held", "held"), ("worse by 1", "better by 2", "better by 3"), strict=True)
+    records = [
+        record("small", seed, claims=[{"id": "C1", "text": "ours wins", "verdict": verdict, "evidence": evidence}])
+        for seed, verdict, evidence in told
+    ]
+    page = ledger.results_page(records, [])
+    assert "held</span> in 2 of 3 seeds |" in page
+    assert "| *held, seed 1:* better by 2<br>*failed, seed 0:* worse by 1 |" in page
+
+
+def test_a_claim_without_evidence_and_a_record_without_claims_say_so(toybook):
+    silent = [{"id": "C1", "text": "ours wins", "verdict": "held", "evidence": " "}]
+    assert "| no evidence recorded |" in ledger.results_page([record(claims=silent)], [])
+    page = ledger.results_page([record(claims=[])], [])
+    assert "### toy\n\nNo claims are recorded." in page
+    assert "Claims: none recorded" in pages.card(papers.get("toy"), [record(claims=[])], "")
+
+
+def test_the_ledger_can_be_filtered_and_downloaded(toybook):
+    text = ledger.results_page([record(), record("small", verdict="failed")], [])
+    assert '<span class="nf-tier-small">small</span>' in text and "ours wins &#124; often" in text
+    assert 'data-class="nf-failed"' in text and 'data-class="nf-tier-small"' in text
+    assert all(f"{name}.csv" in text for name in ("measurements", "claims", "reported"))
+
+
+def test_the_overview_shows_a_few_chapters_of_every_part(toybook, monkeypatch):
+    slugs = {f"{part}-{n}": part for part in ("contrastive", "imbalance", "shift") for n in range(9)}
+    monkeypatch.setattr(papers, "slugs", lambda *_: slugs)
+    records = [record(slug=slug) for slug in slugs]
+    shown = [slug for slug, _, _ in pages.panels(records)]
+    assert len(shown) == pages.PANELS and shown == [slug for slug in slugs if int(slug[-1]) < 4]
+    assert "Shown are 12 of 27 chapters." in pages.overview(records)
+
+
+def test_figures_are_drawn_from_records(toybook, tmp_path):
+    for draw, name in ((overviews.curves_figure, "curves.png"), (overviews.forest_figure, "forest.png")):
+        draw([record(), record(seed=1)], tmp_path / name)
+        assert Image.open(tmp_path / name).width > 300
+
+
+@pytest.mark.parametrize(("size", "small"), [((1280, 960), (426, 320)), ((100, 50), (100, 50))])
+def test_the_thumbnail_is_the_key_figure(tmp_path, size, small):
+    path = tmp_path / "thumbnail.png"
+    pages.thumbnail(pages.key_figure(executed({"output_type": "stream", "text": "hi"}, png(*size))), path)
+    assert abs(Image.open(path).width - small[0]) <= 1 and Image.open(path).height == small[1]
+
+
+@pytest.mark.parametrize(
+    ("notebook", "lacking"),
+    [
+        (executed(), "the cell tagged `key-figure` shows no picture"),
+        (executed(png(9, 9), tags=("hide-input",)), "no cell is tagged `key-figure`"),
+        ({"cells": []}, "no cell is tagged `key-figure`"),
+    ],
+)
+def test_a_card_says_why_it_has_no_picture(toybook, notebook, lacking):
+    with pytest.raises(NearFarError) as told:
+        pages.key_figure(notebook)
+    text = pages.card(papers.get("toy"), [], "../", {"toy": str(told.value)})
+    assert f"\nNo picture: {lacking}.\n" in text and ":img-top:" not in text
+
+
+def test_reading_time_counts_words_and_lines():
+    assert pages.reading_minutes(executed()) == 5
+    assert pages.reading_minutes({"cells": executed()["cells"] * 2}) == 10
+    assert pages.reading_minutes(json.loads('{"cells": []}')) == 0

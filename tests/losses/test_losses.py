@@ -18,6 +18,7 @@ from nearfar.losses import (
     sinkhorn_codes,
     supcon,
 )
+from nearfar.parallel import gather
 
 DOUBLE = dict(dtype=torch.float64)
 

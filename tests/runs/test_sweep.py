@@ -94,7 +94,7 @@ def test_two_sweeps_do_not_meet(toybook):
 def test_a_killed_sweep_goes_on(toybook, kill):
     edit(toybook / "notebooks/contrastive/toy.ipynb", "run.headline(", "import time; time.sleep(1)\\nrun.headline(")
     code = (
-        "from nearfar.runs import sweep, papers; "
+        "from nearfar.chapters import papers; from nearfar.runs import sweep; "
         "sweep.sweep(['smoke'], range(4), ['toy'], jobs=1, device='cpu', records=papers.root() / 'records')"
     )
     environment = {**os.environ, "NEARFAR_ROOT": str(toybook)}

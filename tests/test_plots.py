@@ -107,3 +107,44 @@ def test_a_compact_png_is_smaller_and_looks_the_same():
     )
     assert before.shape == after.shape and np.abs(before - after).mean() < 3
     assert plots.compact_png(small) == small or len(plots.compact_png(small)) < len(small)
+
+
+def test_training_curves_are_smoothed_and_named():
+    histories = {"ours": {"loss": [4.0, 2.0, 0.0]}, "theirs": {"loss": [1.0, 1.0, 1.0]}}
+    ax = plots.training(histories, "loss", {"ours": "method", "theirs": "baseline"}, window=2)
+    ours, theirs = ax.get_lines()
+    assert ours.get_ydata().tolist() == [3.0, 1.0] and ours.get_xdata().tolist() == [2, 3]
+    assert ours.get_color() == plots.colour("method") and "running mean over 2" in ax.get_xlabel()
+    with pytest.raises(ValueError, match="history of 'ours' has no 'accuracy'; it has loss"):
+        plots.training(histories, "accuracy", {"ours": "method"})
+
+
+def test_bars_show_the_mean_and_every_seed():
+    ax = plots.bars(rows(), "m", {"ours": "method", "theirs": "baseline"}, size=100)
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([0.61, 0.51])
+    assert ax.get_lines()[0].get_xdata().tolist() == pytest.approx([0.6, 0.61, 0.62])
+    assert plots.bars(rows(1), "m", {"ours": "method"}).get_xlabel() == "m (n = 1,000)"
+    with pytest.raises(ValueError, match="no 'm' of 'others'"):
+        plots.bars(rows(), "m", {"others": "method"})
+    with pytest.raises(ValueError, match="at size 7"):
+        plots.bars(rows(), "m", {"ours": "method"}, size=7)
+
+
+def test_histograms_share_their_bins():
+    ax = plots.histograms({"a": [0.0, 1.0], "b": torch.tensor([0.5, 2.0])}, {"a": "method", "b": "baseline"}, bins=4)
+    heights = [patch.get_height() for patch in ax.patches]
+    assert heights == pytest.approx([0.5, 0, 0.5, 0, 0, 0.5, 0, 0.5])
+    assert plots.histograms({"a": [1.0]}, {"a": "method"}).patches[0].get_height() == 1
+
+
+def test_lines_over_a_knob_have_a_tick_for_each_value():
+    ax = plots.over_knob([0.1, 1, 10], {"a": [1, 2, 3]}, {"a": "method"}, xlabel="ε", log=True)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.1", "1", "10"] and ax.get_xscale() == "log"
+
+
+def test_image_grid_writes_a_value_under_each_image():
+    figure = plots.image_grid(torch.rand(3, 1, 4, 4), [0.123, "cat", 2.0], columns=2)
+    assert len(figure.axes) == 4
+    assert [ax.get_title() for ax in figure.axes] == ["0.12", "cat", "2.00", ""]
+    with pytest.raises(ValueError, match="one entry per image"):
+        plots.image_grid(torch.rand(3, 1, 4, 4), [1.0])

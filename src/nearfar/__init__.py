@@ -21,6 +21,7 @@ HOMES = {  # names that notebooks and readers use, and where they live
     "plots": "nearfar.plots",
     "run": "nearfar.runs.run",
     "results": "nearfar.runs.results",
+    "study": "nearfar.runs.study",
     "execute": "nearfar.runs.execute",
     "papers": "nearfar.chapters.papers",
     "notebooks": "nearfar.chapters.notebooks",

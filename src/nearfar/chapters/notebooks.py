@@ -17,6 +17,7 @@ NO_NUMBERS = (  # houses and modules that cannot change a number of a run
     "press", "chapters", "runs", "plots", "errors", "processes",
     "data.archives", "data.cache", "data.loading", "data.sources", "data.ubyte",
 )  # fmt: skip
+BUT = ("runs.study",)  # of these, what can
 
 
 def code_cells(path: Path) -> list[tuple[int, str, list[str]]]:
@@ -137,10 +138,16 @@ def _code_hash_at(versions: Versions, tier: str) -> str:
     counted = sorted(
         (name, text)
         for module, texts in _definitions_at(versions).items()
-        if not f"{module}.".startswith(tuple(f"nearfar.{name}." for name in NO_NUMBERS))
+        if _counts(module)
         for name, text in texts.items()
     )
     return hashlib.sha256(json.dumps([cells, _methods(versions[1:]), counted]).encode()).hexdigest()
+
+
+def _counts(module: str) -> bool:
+    """Whether a module's definitions can change a number of a run."""
+    inside = lambda names: f"{module}.".startswith(tuple(f"nearfar.{name}." for name in names))  # noqa: E731
+    return inside(BUT) or not inside(NO_NUMBERS)
 
 
 def _methods(versions: Versions) -> list[str]:

@@ -92,8 +92,12 @@ def _copy_if_changed(source: Path, target: Path) -> None:
 
 
 def _code(*modules) -> str:
-    """Digest of the modules that make a drawing."""
-    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()
+    """Digest of the modules that make a drawing; a package counts whole."""
+    files = [Path(module.__file__) for module in modules]
+    files = [
+        each for file in files for each in (sorted(file.parent.glob("*.py")) if file.stem == "__init__" else [file])
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _draw_if_changed(path: Path, inputs: str, draw: Callable[[Path], None]) -> set[Path]:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from nearfar import randomness
 from nearfar.chapters import notebooks, papers
 from nearfar.errors import NearFarError, nearest
+from nearfar.runs import verdicts
 
 if TYPE_CHECKING:  # torch is imported where it is used: the command line starts kernels without paying for it
     import torch
 
 SCHEMA = 1
 TIERS = notebooks.TIERS
-VERDICTS = {True: "held", False: "failed", None: "not tested"}
 
 
 def choose_device(device: str) -> "torch.device":
@@ -140,6 +140,7 @@ class Run:
         self.claims: list[dict] = []
         self.datasets: dict[str, str] = {}
         self.comparison: dict[str, str] | None = None
+        self.tuning: dict[str, dict] = {}  # {variant: settings that its search chose}
         self._trainings: set[str] = set()
         self._code = notebooks.code_hash(slug, tier)  # of what is about to run, not of what stands there at the end
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
@@ -209,18 +210,24 @@ class Run:
             raw=True,
         )
 
-    def claim(self, id: str, text: str, holds: bool | None, evidence: str) -> None:
-        """Judges one claim of the paper.
+    def claim(self, id: str, text: str, holds=..., evidence="", *, kind="mechanism", difference=..., margin=None) -> None:
+        """Judges one claim of the paper by this run's numbers, which `evidence` names in one sentence.
 
-        holds: the outcome of a test on this run's numbers; None when this tier cannot test it.
-        evidence: the numbers behind the verdict, one sentence.  Raises `ValueError` for an empty text or a second `id`.
+        kind "mechanism" (what the method does): `holds` is True or False.  "superiority": `difference` is this seed's
+        mean over sizes of method less baseline, positive is better, and `margin` >= 0, in the same unit, was fixed
+        beforehand; held when difference > margin.  "equivalence": held when |difference| <= margin, margin > 0.
+        `holds` or `difference` is None where this tier cannot test the claim.  One run decides nothing: seeds together
+        do (`verdicts.over_seeds`).  Raises ValueError for a bad combination, an empty text and a second `id`.
         """
         if not text.strip() or not evidence.strip():
             raise ValueError(f"claim {id} needs a text and evidence.")
         if any(claim["id"] == id for claim in self.claims):
             raise ValueError(f"claim {id} was judged twice.")
-        verdict = VERDICTS[None if holds is None else bool(holds)]
-        self.claims.append({"id": id, "text": text, "verdict": verdict, "evidence": evidence})
+        try:
+            said = verdicts.of_run(kind, holds, difference, margin)
+        except ValueError as problem:
+            raise ValueError(f"claim {id}: {problem}") from None
+        self.claims.append({"id": id, "text": text, "evidence": evidence, **said})
 
     def _peak_memory(self) -> dict[str, float]:
         unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
@@ -266,6 +273,7 @@ class Run:
             "commit": _commit(),
             "fingerprint": notebooks.fingerprint(self._code, self.datasets.values()),
             "headline": self.comparison,
+            "tuning": self.tuning,
             "measurements": self.measurements,
             "claims": self.claims,
         }

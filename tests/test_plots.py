@@ -46,7 +46,7 @@ def test_scaling_curve_draws_means_and_names_the_interval():
     lines = {line.get_label(): line for line in ax.get_lines()}
     assert lines["ours"].get_ydata().tolist() == pytest.approx([0.61, 1.51])
     assert lines["ours"].get_color() == plots.colour("method") != lines["theirs"].get_color()
-    assert "95 % interval over 3 seeds" in ax.get_xlabel() and ax.get_xscale() == "log"
+    assert "95 % t interval over 3 seeds" in ax.get_xlabel() and ax.get_xscale() == "log"
     assert "one seed" in plots.scaling_curve(rows(1), "m", {"ours": "method"}).get_xlabel()
 
 

@@ -3,6 +3,9 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const summary of document.querySelectorAll(".bd-sidebar-primary summary")) {
     summary.setAttribute("aria-label", "Show or hide the chapters of this part");
   }
+  for (const summary of document.querySelectorAll(".tag_hide-input > details > summary")) {
+    summary.removeAttribute("aria-label"); // the line names what it opens; the label says so for all alike
+  }
   for (const table of document.querySelectorAll(".bd-article table")) {
     if (table.scrollWidth > table.clientWidth) table.tabIndex = 0; // can be scrolled by keyboard
   }

@@ -91,6 +91,7 @@ def show_record(path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     for claim in record["claims"]:
         print(f"{claim['id']} {claim['verdict']}: {claim['text']}\n   {claim['evidence']}")
+    print(f"These are the verdicts of one seed; those of all seeds: nearfar results {record['slug']}")
     print(f"{record['seconds']:.0f} s, {record['peak_memory']['host_MiB']:.0f} MiB -> {path}")
 
 
@@ -116,9 +117,10 @@ def show_results(slug: str | None = None, *, tier: Tier | None = None):
               + (", older than the code" if any(map(recorded.is_stale, mine)) else ""))  # fmt: skip
         if headline:
             chosen, multiplier = headline
-            print(f"  {chosen['metric']}, {chosen['method']} over {chosen['baseline']}: {multiplier} data")
+            said = ": ".join(filter(None, [multiplier.label, multiplier.note]))
+            print(f"  {chosen['metric']}, {chosen['method']} over {chosen['baseline']}: {said}")
         for claim in verdicts.over_seeds(mine):
-            print(f"  {claim['id']} {claim['summary']}: {claim['text']}")
+            print(f"  {claim['id']} {claim['text']}\n     {claim['summary']}")
     if not records:
         print(f"no recorded runs{f' of {slug}' if slug else ''} yet: nearfar run {slug or '<slug>'}")
     if problems:

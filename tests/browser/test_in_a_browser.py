@@ -45,6 +45,27 @@ def test_a_laptop_shows_code_without_scrolling(visit, path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
+def test_a_figure_comes_first_and_its_code_behind_one_line(visit, path):
+    page = visit(path)
+    folds = page.eval_on_selector_all(
+        ".cell.tag_hide-input > details",
+        "all => all.map(e => [e.open, e.offsetHeight, getComputedStyle(e).backgroundColor, e.innerText])",
+    )
+    assert len(folds) > 5
+    assert {(opened, height < 40, ground) for opened, height, ground, _ in folds} == {(False, True, "rgba(0, 0, 0, 0)")}
+    assert "code cell" not in "".join(name for *_, name in folds)  # each has a name
+    drawn = page.eval_on_selector_all(
+        ".cell.tag_hide-input",
+        """all => all.filter(e => e.innerText.trim() === "The code of this figure").map(
+            e => e.previousElementSibling.querySelectorAll(".cell_output img").length)""",
+    )
+    assert len(drawn) > 2 and all(drawn)
+    figure = page.locator(".cell.tag_hide-input", has_text="The code of this figure").first
+    figure.locator("summary").click()
+    assert figure.locator("div.highlight pre").is_visible()
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
 def test_formulas_are_typeset(visit, path):
     page = visit(path)
     page.wait_for_selector("mjx-container")

@@ -47,7 +47,7 @@ def test_comments_and_bookkeeping_do_not_make_a_record_old(monkeypatch):
     code = notebooks.code_hash("swav", "small")
     page = notebooks.page_hash(papers.notebook("swav"))
     for module, name, numbers in (
-        ("plots", "frames", False),
+        ("plots.slider", "frames", False),
         ("runs.run", "start", False),
         ("losses.contrastive", "nt_xent", True),
     ):

@@ -187,6 +187,7 @@ def test_a_book_that_lacks_everything_is_built_and_says_what(site):
     path.write_text(record(measurements=[], claims=claims))
     index, results, _ = pages()
     assert "No data multiplier" in index and "give no data multiplier" in results and "no evidence recorded" in results
+    assert "not tested</span>: 1 seed of 3" in results
 
 
 def test_figures_are_drawn_when_their_records_changed(site):

@@ -11,6 +11,7 @@ from toybook import edit
 from nearfar.chapters import papers
 from nearfar.errors import NearFarError
 from nearfar.press import comparison, ledger, staging
+from nearfar.press.pages import cell
 from nearfar.runs import results
 
 SIZES = (100, 400)
@@ -61,7 +62,8 @@ def test_the_table_is_sorted_linked_and_says_what_it_is(compared):
     assert "| 56.0 ± 1.0 | 66.0 ± 1.0 | 61.0 |" in rows[1], "means and deviations of seeds 0, 1, 2; kNN at the largest"
     assert rows[2].endswith("| the baseline |") and "3 seeds" in text and "small tier" in text
     table = results.measurements_of(records())
-    assert rows[1].endswith(f"| {results.data_multiplier(table, 'toy', 'SimCLR', 'linear accuracy')} |")
+    multiplier = results.data_multiplier(table, "toy", "SimCLR", "linear accuracy")
+    assert rows[1].endswith(f"| {cell(str(multiplier))} |") and multiplier.kind == "exact"
     assert "older" not in text
     text = json.dumps(records()).replace('"toy"', '"toy (labels)"')
     labelled = comparison.page(json.loads(text), "contrastive", "")

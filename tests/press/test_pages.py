@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -12,6 +13,8 @@ from toybook import edit
 from nearfar.chapters import papers
 from nearfar.errors import NearFarError
 from nearfar.press import ledger, overviews, pages
+from nearfar.runs import verdicts
+from nearfar.runs.multiplier import Multiplier
 
 
 def record(tier="smoke", seed=0, seconds=20.0, verdict="held", **changes):
@@ -28,6 +31,9 @@ def record(tier="smoke", seed=0, seconds=20.0, verdict="held", **changes):
     }  # fmt: skip
 
 
+VOTES = ("held", "held", "failed")
+
+
 def executed(*outputs, tags=("key-figure",)):
     cell = {"cell_type": "code", "metadata": {"tags": list(tags)}, "source": "x\ny", "outputs": list(outputs)}
     return {"cells": [{"cell_type": "markdown", "metadata": {}, "source": "word " * 800}, cell]}
@@ -42,10 +48,11 @@ def png(width, height):
 def test_a_card_says_what_is_recorded(toybook):
     more = "# Toy\\n\\n**In one sentence.** Twice\\n is more.\\n\\nNo"  # as in a notebook's JSON
     edit(toybook / "notebooks/contrastive/toy.ipynb", "# Toy", more)
-    records = [record(), record("small", 0, 300.0), record("small", 1, 420.0)]
-    text = pages.card(papers.get("toy"), records, "../")
+    records = [record(), *(record("small", seed, 360.0, verdict) for seed, verdict in enumerate(VOTES))]
+    text = html.unescape(pages.card(papers.get("toy"), records, "../"))
     assert "Doe and Roe, 2024" in text and "\nTwice is more.\n" in text
-    assert "small tier, 2 seeds. A run: smoke 20 s, small 6 min." in text and "× [" in text
+    assert "small tier, 3 seeds. A run: smoke 20 s, small 6 min." in text and "× [" in text
+    assert 'Claims: 1 <span class="nf-verdict nf-mixed">mixed</span>\n' in text
     assert ":class-item: nf-card nf-part-contrastive" in text and ":img-top:" not in text
     shown = pages.gallery(records, "../", None, {"toy": ""}, {"toy": ("clustering", "hard negatives")})
     assert ":img-top: ../book/_generated/thumbnail-toy.png" in shown and "No picture" not in shown
@@ -90,14 +97,75 @@ def test_without_any_record_pages_say_so(toybook):
 
 
 def test_seeds_that_disagree_show_the_evidence_of_each_verdict(toybook):
-    told = zip((0, 1, 2), ("failed", "held", "held"), ("worse by 1", "better by 2", "better by 3"), strict=True)
+    told = zip((1, 2, 0), VOTES, ("better by 2", "better by 3", "worse by 1"), strict=True)
     records = [
         record("small", seed, claims=[{"id": "C1", "text": "ours wins", "verdict": verdict, "evidence": evidence}])
         for seed, verdict, evidence in told
     ]
     page = ledger.results_page(records, [])
-    assert "held</span> in 2 of 3 seeds |" in page
+    assert 'nf-mixed">mixed</span>: held in 2 of 3 seeds |' in page and '"nf-verdict nf-held"' not in page
     assert "| *held, seed 1:* better by 2<br>*failed, seed 0:* worse by 1 |" in page
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict", "numbers"),
+    [
+        ((2.0, 2.3, 2.6), "held", ": mean difference +2.3 (margin 0.5), p 0.0046, 3 seeds"),
+        ((3.0, -1.0, 2.0), "undecided", ": mean difference +1.3 (margin 0.5), p 0.28, 3 seeds"),
+        ((2.0,), "not tested", ": 1 seed of 3"),
+    ],
+)
+def test_pages_show_the_verdict_over_seeds_with_its_numbers(toybook, differences, verdict, numbers):
+    claims = [
+        {"id": "C1", "text": "ours wins", "evidence": "numbers", "kind": "superiority", "difference": difference,
+         "margin": 0.5, "verdict": "held" if difference > 0.5 else "failed"}
+        for difference in differences
+    ]  # fmt: skip
+    records = [record("small", seed, claims=[claim]) for seed, claim in enumerate(claims)]
+    shown = f'<span class="nf-verdict nf-{verdict.replace(" ", "-")}">{verdict}</span>'
+    assert f"| {shown}{numbers} |" in ledger.results_page(records, [])
+    assert f"Claims: 1 {shown}\n" in pages.card(papers.get("toy"), records, "")
+
+
+def test_every_verdict_has_a_badge_that_is_told_apart_without_colour():
+    css = (papers.root() / "book/_static/nearfar.css").read_text()
+    assert all(f".nf-{verdict.replace(' ', '-')}" in css for verdict in verdicts.VERDICTS)
+    for verdict, line in (("mixed", "dashed"), ("undecided", "dotted")):
+        (rule,) = (rule for rule in css.splitlines() if rule.startswith(f".nf-verdict.nf-{verdict} {{"))
+        assert f"border: 1px {line}" in rule
+
+
+def flat(seed):
+    """A record whose baseline does not rise."""
+    rows = [{**row, "value": 0.3 if row["method"] == "theirs" else row["value"]} for row in record()["measurements"]]
+    return record(seed=seed, measurements=rows)
+
+
+def test_an_undefined_multiplier_says_why(toybook, tmp_path):
+    records = [flat(seed) for seed in range(3)]
+    card = html.unescape(pages.card(papers.get("toy"), records, ""))
+    assert "\nData multiplier undefined: the baseline's curve is flat" in card and "undefined** data" not in card
+    assert "| undefined; the baseline's curve is flat" in html.unescape(ledger.results_page(records, []))
+    overviews.forest_figure(records, tmp_path / "forest.png")
+    assert Image.open(tmp_path / "forest.png").width > 300
+
+
+def test_a_bound_is_drawn_as_an_arrow():
+    import matplotlib.pyplot as plt
+
+    def markers(**fields):
+        ax = plt.figure().add_subplot()
+        overviews._forest_row(ax, 0, Multiplier(**{"smallest": 0.5, "largest": 4, **fields}))
+        plt.close(ax.figure)
+        return [(line.get_marker(), *map(float, line.get_xdata())) for line in ax.lines]
+
+    nan = math.nan
+    assert markers(value=4, low=nan, high=nan, kind="above") == [(">", 4)]
+    assert markers(value=0.5, low=nan, high=nan, kind="below") == [("<", 0.5)]
+    assert markers(value=2, low=nan, high=nan, kind="exact") == [("o", 2)]
+    assert markers(value=2, low=1, high=3, kind="exact") == [("o", 2), ("None", 1, 3)]
+    cut = markers(value=2, low=0.1, high=math.inf, kind="exact")
+    assert cut == [("o", 2), ("None", 0.5, 4), ("<", 0.5), (">", 4)]
 
 
 def test_a_claim_without_evidence_and_a_record_without_claims_say_so(toybook):

@@ -54,6 +54,7 @@ def test_ours_stand_beside_the_papers(plan):
 def test_one_seed_has_no_interval(plan):
     (row,) = reported.compare(plan(), [record()])
     assert row.ours == "50.0 against 45.0" and row.change_ours == "+5.00" and "one seed" in row.where
+    assert row.verdict == "not tested", "one seed decides nothing"
     assert math.isnan(row.difference_half)
 
 

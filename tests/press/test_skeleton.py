@@ -30,7 +30,8 @@ def test_a_throw_away_paper_touches_three_places_and_runs(toybook):
     assert names == {"notebooks/contrastive/new-paper.ipynb", "_toc.yml", "book/references.bib"}
     assert [p.slug for p in papers.all_papers()] == ["toy", "new-paper"]
     record = results.read(execute.run("new-paper", progress=False))
-    assert [claim["verdict"] for claim in record["claims"]] == ["held"]
+    assert [claim["kind"] for claim in record["claims"]] == ["superiority", "equivalence", "mechanism"]
+    assert set(record["tuning"]) == {"class means", "neighbours"}
     assert nearfar.method("new-paper").class_means
 
 

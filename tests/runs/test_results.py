@@ -1,9 +1,8 @@
-"""Recorded runs as tables; the data multiplier against curves whose answer is known."""
+"""Recorded runs as tables: what is read, what is refused and named."""
 
 import json
 import math
 
-import pandas
 import pytest
 from toybook import edit
 
@@ -11,104 +10,44 @@ import nearfar
 from nearfar.errors import NearFarError
 from nearfar.runs import results, verdicts
 
-SIZES = [100, 200, 400, 800]
-
-
-def curve(method, values, seeds=(0,), jitter=0.0, sizes=SIZES, higher=True):
-    return [
-        {"metric": "m", "method": method, "size": n, "seed": s, "value": v + jitter * s, "higher_is_better": higher}
-        for s in seeds
-        for n, v in zip(sizes, values, strict=True)
-    ]
-
-
-def multiplier(ours, theirs, **options):
-    return results.data_multiplier(pandas.DataFrame(ours + theirs), "ours", "theirs", "m", **options)
-
-
-def logarithmic(shift=1.0):
-    return [math.log(n * shift) for n in SIZES]
-
-
-def test_a_tie_is_one():
-    assert multiplier(curve("ours", logarithmic()), curve("theirs", logarithmic())).value == pytest.approx(1)
-
-
-@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
-def test_known_factor_on_logarithmic_curves(factor):
-    found = multiplier(curve("ours", logarithmic(factor)), curve("theirs", logarithmic()))
-    exact = {n: ratio for n, (ratio, kind) in found.per_size.items() if kind == "exact"}
-    assert all(ratio == pytest.approx(factor) for ratio in exact.values()) and len(exact) >= 2
-    assert found.value == pytest.approx(factor)
-    ratio, kind = found.per_size[800]  # nothing beyond 800 was run
-    assert (ratio, kind) == (1.0, "at least")
-    assert found.at_least is not None and found.at_most is None
-
-
-def test_a_worse_method_has_a_multiplier_below_one():
-    found = multiplier(curve("ours", logarithmic(0.5)), curve("theirs", logarithmic()))
-    assert found.value == pytest.approx(0.5)
-    assert found.per_size[100] == (1.0, "at most")
-
-
-def test_lower_is_better_gives_the_same():
-    ours = curve("ours", [-v for v in logarithmic(2)], higher=False)
-    theirs = curve("theirs", [-v for v in logarithmic()], higher=False)
-    assert multiplier(ours, theirs).value == pytest.approx(2)
-
-
-def test_out_of_range_is_a_bound_not_a_number():
-    above = multiplier(curve("ours", [9.0] * 4), curve("theirs", [1.0, 2.0, 3.0, 4.0]))
-    assert above.value is None and str(above).startswith("≥")
-    assert above.at_least == pytest.approx((8 * 4 * 2 * 1) ** 0.25)
-    below = multiplier(curve("ours", [0.0] * 4), curve("theirs", [1.0, 2.0, 3.0, 4.0]))
-    assert below.value is None and str(below).startswith("≤")
-    assert below.at_most == pytest.approx((1 * 0.5 * 0.25 * 0.125) ** 0.25)
-
-
-def test_the_first_crossing_counts_on_a_curve_that_falls():
-    found = multiplier(curve("ours", [1.5] * 4), curve("theirs", [1.0, 2.0, 1.0, 3.0]))
-    assert found.per_size[100][0] == pytest.approx(2**0.5)
-
-
-def test_bootstrap_interval_covers_and_is_repeatable():
-    seeds = range(5)
-    ours = curve("ours", logarithmic(2), seeds, jitter=0.05)
-    theirs = curve("theirs", logarithmic(), seeds, jitter=0.0)
-    found = multiplier(ours, theirs)
-    assert found.low < found.value < found.high
-    assert (found.low, found.high) == (multiplier(ours, theirs).low, multiplier(ours, theirs).high)
-    assert math.isnan(multiplier(curve("ours", logarithmic()), curve("theirs", logarithmic())).low)
-
-
-def test_missing_cells_are_an_error():
-    with pytest.raises(ValueError, match="no 'm' of 'ours'"):
-        multiplier([], curve("theirs", logarithmic()))
-    with pytest.raises(ValueError, match="every size for every seed"):
-        multiplier(curve("ours", logarithmic(), (0, 1))[:-1], curve("theirs", logarithmic()))
-
 
 @pytest.fixture
 def recorded(toybook):
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         toy = nearfar.start("toy", "smoke", seed, "cpu")
         for size, value in ((10, 0.4), (20, 0.6)):
             toy.record("accuracy", value + seed / 100, method="ours", size=size)
             toy.record("accuracy", value - 0.1, method="theirs", size=size)
         toy.headline(metric="accuracy", method="ours", baseline="theirs")
         toy.claim("C1", "ours wins", seed == 0, "numbers")
+        toy.claim("C2", "by a point", kind="superiority", difference=10 + 0.5 * seed, margin=1, evidence="differences")
         toy.finish(budget={})
     return toybook
 
 
 def test_table_and_claims(recorded):
     table = results.table("toy")
-    assert len(table) == 8 and set(table["seed"]) == {0, 1} and not table["stale"].any()
-    assert results.claims("toy")["verdict"].tolist() == ["held", "failed"]
-    (row,) = verdicts.over_seeds(results.read_all("toy")[0])
-    assert row["verdict"] == "mixed" and row["summary"] == "mixed over 2 seeds"
-    assert row["evidence"] == [(0, "held", "numbers"), (1, "failed", "numbers")]
-    assert results.headline(results.read_all("toy")[0])[1].value == pytest.approx(1.43, abs=0.03)
+    assert len(table) == 12 and set(table["seed"]) == {0, 1, 2} and not table["stale"].any()
+    claims = results.claims("toy")
+    first, second = claims[claims["id"] == "C1"], claims[claims["id"] == "C2"]
+    assert first["verdict"].tolist() == ["held", "failed", "failed"] and set(first["over_seeds"]) == {"mixed"}
+    assert set(first["kind"]) == {"mechanism"} and first["difference"].isna().all()
+    assert set(second["kind"]) == {"superiority"} and set(second["over_seeds"]) == {"held"}
+    assert second["difference"].tolist() == [10, 10.5, 11] and set(second["margin"]) == {1}
+    row, _ = verdicts.over_seeds(results.read_all("toy")[0])
+    assert row["verdict"] == "mixed" and row["summary"] == "mixed: held in 1 of 3 seeds"
+    assert row["evidence"] == [(1, "failed", "numbers"), (0, "held", "numbers")]
+    assert results.headline(results.read_all("toy")[0])[1].value == pytest.approx(2 ** (0.11 / 0.2), rel=0.01)
+
+
+def test_records_from_before_claims_had_a_kind_are_read(recorded):
+    for path in recorded.glob("results/*/*/*.json"):
+        record = json.loads(path.read_text())
+        old = [{name: claim[name] for name in ("id", "text", "verdict", "evidence")} for claim in record["claims"]]
+        path.write_text(json.dumps({**record, "claims": old}))
+    claims = results.claims("toy")
+    assert set(claims["kind"]) == {"mechanism"} and claims["margin"].isna().all()
+    assert claims["over_seeds"].tolist() == ["mixed", "held"] * 3
 
 
 def test_a_record_older_than_the_code_is_stale(recorded):
@@ -120,9 +59,23 @@ def test_show_without_and_with_records(recorded):
     import matplotlib.figure
 
     assert isinstance(results.show("toy"), matplotlib.figure.Figure)
+    titles = [ax.get_title() for ax in results.show("toy").axes]
+    run = nearfar.start("toy", "medium", 0, "cpu")
+    assert [ax.get_title() for ax in results.show("toy", run).axes] == [f"recorded, {title}" for title in titles]
+    for size in (10, 20):
+        run.record("accuracy", size / 40, method="ours", size=size)
+        run.record("accuracy", size / 50, method="theirs", size=size)
+    run.headline(metric="accuracy", method="ours", baseline="theirs")
+    mine, *others = (ax.get_title() for ax in results.show("toy", run).axes)
+    assert mine.startswith("this run, medium: ") and len(others) == len(titles)
     for path in recorded.glob("results/*/*/*.json"):
         path.unlink()
     assert "nearfar run toy" in results.show("toy")
+
+
+def with_claim(record, **fields):
+    """The record as text, its first claim with other fields."""
+    return json.dumps({**record, "claims": [{**record["claims"][0], **fields}, *record["claims"][1:]]})
 
 
 @pytest.mark.parametrize(
@@ -135,6 +88,14 @@ def test_show_without_and_with_records(recorded):
         (lambda r: json.dumps({**r, "claims": [{"id": "C1"}]}), "a claim has no proper 'text'"),
         (lambda r: json.dumps({**r, "measurements": [{**r["measurements"][0], "value": math.inf}]}), "not finite"),
         (lambda r: json.dumps({**r, "claims": [{**r["claims"][0], "verdict": "yes"}]}), "unknown verdict"),
+        (lambda r: with_claim(r, kind="magic"), "one of mechanism, superiority, equivalence, not 'magic'"),
+        (lambda r: with_claim(r, margin=1), "claim C1: a mechanism claim takes holds"),
+        (lambda r: with_claim(r, kind="superiority"), "claim C1: superiority needs a difference"),
+        (lambda r: with_claim(r, kind="superiority", margin=True), "claim C1 has no proper 'margin'"),
+        (lambda r: with_claim(r, kind="superiority", margin=-1), "claim C1: the margin of superiority"),
+        (lambda r: with_claim(r, kind="superiority", margin=1, difference="2"), "claim C1 has no proper 'difference'"),
+        (lambda r: with_claim(r, kind="superiority", margin=1, difference=math.inf), "claim C1: the difference is inf"),
+        (lambda r: with_claim(r, kind="superiority", margin=1, difference=2), "says 'failed', its difference"),
         (lambda r: json.dumps({**r, "seed": 7}), "move it there or delete it"),
         (lambda r: json.dumps({**r, "headline": {"metric": 1}}), "the headline has no proper 'metric'"),
     ],
@@ -143,7 +104,7 @@ def test_a_broken_or_older_record_is_named_and_the_rest_is_read(recorded, change
     path = recorded / "results/smoke/toy/seed-1.json"
     path.write_text(change(json.loads(path.read_text())))
     records, problems = results.read_all()
-    assert len(records) == 1 and len(problems) == 1
+    assert len(records) == 2 and len(problems) == 1
     assert "seed-1.json" in problems[0] and "\n" not in problems[0]
     with pytest.raises(NearFarError, match=message):
         results.table("toy")

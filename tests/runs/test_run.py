@@ -86,6 +86,32 @@ def test_only_finite_numbers_once(toy):
         toy.claim("C3", "no evidence", True, " ")
 
 
+def test_claims_of_every_kind_are_recorded(toy, toybook, capsys):
+    toy.record("accuracy", 0.5, method="ours", size=10)
+    toy.claim("C1", "one model does what it says", holds=False, evidence="0.1 of 1")
+    toy.claim("C2", "wins", kind="superiority", difference=1.5, margin=1, evidence="51.5 against 50")
+    toy.claim("C3", "as good", kind="equivalence", difference=-1.5, margin=1, evidence="50 against 51.5")
+    toy.claim("C4", "wins at scale", kind="superiority", difference=None, margin=1, evidence="needs the full tier")
+    toy.finish(budget={})
+    claims = results.read(toybook / "results/smoke/toy/seed-3.json")["claims"]
+    assert claims[0] == {
+        "id": "C1", "text": "one model does what it says", "evidence": "0.1 of 1", "kind": "mechanism",
+        "verdict": "failed",
+    }  # fmt: skip
+    assert [(c["kind"], c["verdict"], c.get("difference"), c["margin"]) for c in claims[1:]] == [
+        ("superiority", "held", 1.5, 1), ("equivalence", "failed", -1.5, 1), ("superiority", "not tested", None, 1),
+    ]  # fmt: skip
+    assert "C3 failed: as good\n" in capsys.readouterr().out
+
+
+def test_a_claim_that_says_nothing_is_refused(toy):
+    with pytest.raises(ValueError, match="claim C1: superiority needs a difference .* and a margin"):
+        toy.claim("C1", "wins", kind="superiority", difference=1.0, evidence="numbers")
+    with pytest.raises(ValueError, match="claim C1: a mechanism claim needs holds"):
+        toy.claim("C1", "wins", evidence="numbers")
+    assert toy.claims == []
+
+
 def test_an_empty_run_cannot_finish(toy):
     with pytest.raises(ValueError, match="at least one measurement"):
         toy.finish(budget={})

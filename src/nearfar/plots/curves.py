@@ -44,7 +44,7 @@ def scaling_curve(table, metric: str, methods: dict[str, str], ax=None, ylabel: 
     ax.set_xscale("log")
     ax.set_xticks(sorted(ticks), [f"{s:,}" for s in sorted(ticks)])
     ax.minorticks_off()
-    seeds = f"mean and 95 % interval over {most} seeds" if most > 1 else "one seed"
+    seeds = f"mean and 95 % t interval over {most} seeds" if most > 1 else "one seed"
     ax.set_xlabel(f"training-set size (samples; {seeds})")
     ax.set_ylabel(ylabel or metric)
     ax.legend()

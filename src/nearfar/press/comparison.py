@@ -106,8 +106,10 @@ def _table(records: list[dict], part: str, way: str) -> list[str]:
         if len(records) > 1:
             pairs = zip(scores, deviations.loc[name, list(means.columns)], strict=True)
             scores = [f"{score}{GAP}±{GAP}{deviation:.1f}" for score, deviation in pairs]
-        ratio = "the baseline" if name == BASELINE else str(results.data_multiplier(table, name, BASELINE, METRIC))
-        ratio = ratio.replace(", ", f",{GAP}")  # an interval stays in one line
+        ratio = "the baseline"
+        if name != BASELINE:
+            multiplier = str(results.data_multiplier(table, name, BASELINE, METRIC))
+            ratio = cell(multiplier).replace(", ", f",{GAP}")  # an interval stays in one line
         lines.append(f"| {label} | {' | '.join(scores)} | {second.loc[name, last]:.1f} | {ratio} |")
     return lines
 
@@ -123,15 +125,15 @@ def page(records: list[dict], part: str, way: str) -> str:
         *_table(records, part, way),
         "",
         f"{METRIC.capitalize()} on test images in per cent, best at the largest size first: {records[0]['tier']} tier, "
-        f"{seeds(records)}{' (mean ± standard deviation)' if len(records) > 1 else ''}, recorded by "
+        f"{seeds(records)}{' (mean ± standard deviation over seeds)' if len(records) > 1 else ''}, recorded by "
         f"[this notebook]({way}notebooks/{part}/{part}.ipynb){_age(records)}. The *data multiplier* is how many times "
-        f"more images {BASELINE} needs for the method's score, with a 95 % interval over seeds.",
+        f"more images {BASELINE} needs for the method's score, in brackets its 95 % t interval over seeds.",
         "",
         f"```{{figure}} ../_generated/comparison-{part}.png",
         f":alt: Dot plot of {METRIC}, one row per method, one dot for each training-set size.",
         "",
         f"The same numbers. The darker the dot, the more images; dashed lines are {BASELINE}'s scores, thin lines "
-        "95 % intervals.",
+        "95 % t intervals over seeds.",
         "```",
         "",
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nearfar.chapters import notebooks, papers
 from nearfar.errors import NearFarError
+from nearfar.runs import tuning
 from nearfar.runs.run import write_atomically
 
 
@@ -47,6 +48,6 @@ def marked(records: list[dict], store: Path) -> list[dict]:
     for record in records:
         hashed = code(record["slug"], record["tier"])
         fresh = hashed and notebooks.fingerprint(hashed, record["dataset"].values()) == record["fingerprint"]
-        result.append({**record, "stale": not fresh})
+        result.append({**record, "stale": not fresh or tuning.otherwise(record)})
     write_atomically(store, json.dumps(found, indent=1) + "\n")
     return result

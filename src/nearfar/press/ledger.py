@@ -14,11 +14,13 @@ Grouped = dict[tuple[str, str], list[dict]]
 def _multipliers(grouped: Grouped, links: dict[str, str]) -> list[str]:
     lines = ["## Data multipliers", "",
              "How many times more training data the baseline needs to reach the method's score. One is a tie; "
-             "the interval is a 95 % bootstrap over seeds.", ""]  # fmt: skip
+             "in brackets the 95 % t interval over seeds. A bound (> or <) stands where the shift of the curves leaves "
+             "the range of sizes. *How to read a chapter* says how it is estimated.", ""]  # fmt: skip
     best = highest([record for mine in grouped.values() for record in mine])
     if any(multiplier(mine)[0] for mine in best.values()):
         lines += ["```{figure} _generated/forest.png", ":alt: Data multiplier of each chapter with its interval.", "",
-                  "Data multiplier of each chapter, at the highest tier that has been run.", "```", ""]  # fmt: skip
+                  "Data multiplier of each chapter and its 95 % t interval over seeds, at the highest tier that was "
+                  "run.", "```", ""]  # fmt: skip
     rows, lacking = [], []
     for (slug, tier), mine in grouped.items():
         if slug in papers.PARTS:  # many methods, with multipliers of their own
@@ -30,7 +32,7 @@ def _multipliers(grouped: Grouped, links: dict[str, str]) -> list[str]:
         stale = ", older than the code" if any(map(results.is_stale, mine)) else ""
         chosen = found[0]
         rivals = f"{cell(chosen['method'])} over {cell(chosen['baseline'])}"
-        value = "; ".join(filter(None, [str(found[1]), found[1].note]))
+        value = cell("; ".join(filter(None, [str(found[1]), found[1].note])))
         row = [links[slug], tier, cell(chosen["metric"]), rivals, value, f"{seeds(mine)}{stale}"]
         rows.append(f"| {' | '.join(row)} |")
     if rows:
@@ -47,7 +49,7 @@ def _multipliers(grouped: Grouped, links: dict[str, str]) -> list[str]:
 def _reported(rows: Sequence[reported.Row], links: dict[str, str]) -> list[str]:
     lines = ["## The paper's numbers and ours", "",
              "Method against baseline, as the paper reports them in its own setting and as we measured them at the "
-             "highest tier that has been run: mean over seeds with 95 % t interval, at the largest training set. "
+             "highest tier that has been run: mean and 95 % t interval over seeds, at the largest training set. "
              "*Found* numbers were checked at their source, *recalled* ones were not. The settings differ: compare the "
              "sign and the rough size of the change, not the levels.", "",
              "| chapter, claim | the paper | ours | change, paper | change, ours |",
@@ -72,17 +74,19 @@ def _evidence(claim: dict) -> str:
 
 
 def _claims(grouped: Grouped) -> list[str]:
-    kinds = {f"nf-{v.replace(' ', '-')}": v for v in ("held", "failed", "mixed", "not tested")}
+    kinds = {f"nf-{v.replace(' ', '-')}": v for v in verdicts.VERDICTS}
     tiers = {f"nf-tier-{tier}": tier for tier in notebooks.TIERS if any(t == tier for _, t in grouped)}
     lines = ["## Claims ledger", "",
-             "A claim that fails is a result; *not tested* means that this tier cannot test it. Evidence is that of "
-             "the first seed, and where seeds disagree, of one seed for each verdict.", "",
+             "A claim that fails is a result. Verdicts are those of all seeds together: *undecided* where a t-test "
+             "over seeds sees too little, *mixed* where seeds disagree, *not tested* where the tier cannot test the "
+             "claim or fewer than three seeds did. Evidence is that of the first seed, and "
+             "where seeds disagree, of one seed for each verdict.", "",
              filters({"Verdict": kinds, "Tier": tiers}, "#claims-ledger tbody tr", "claims"), ""]  # fmt: skip
     for slug in highest([record for mine in grouped.values() for record in mine]):
         rows = []
         for tier in notebooks.TIERS:
             for claim in verdicts.over_seeds(grouped.get((slug, tier), [])):
-                verdict = f"{badge(claim['verdict'])} {cell(claim['summary'].removeprefix(claim['verdict']))}".strip()
+                verdict = badge(claim["verdict"]) + cell(claim["summary"]).removeprefix(claim["verdict"])
                 where = f'<span class="nf-tier-{tier}">{tier}</span>'
                 rows.append(f"| {cell(claim['id'])} {cell(claim['text'])} | {where} | {verdict} | {_evidence(claim)} |")
         table = ["| claim | tier | verdict | evidence |", "|---|---|---|---|", *rows]
@@ -108,6 +112,6 @@ def results_page(records: list[dict], problems: list[str], compared: Sequence[re
     lines += [*_multipliers(grouped, links), *_reported(compared, links), *_claims(grouped)]
     lines += ["## Download", "",
               "{download}`measurements.csv <_generated/measurements.csv>` holds every recorded number, "
-              "{download}`claims.csv <_generated/claims.csv>` every verdict, "
+              "{download}`claims.csv <_generated/claims.csv>` every verdict, of each seed and of all together, "
               "{download}`reported.csv <_generated/reported.csv>` the papers' numbers beside ours.", ""]  # fmt: skip
     return "\n".join(lines)

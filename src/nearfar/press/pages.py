@@ -63,6 +63,12 @@ def multiplier(records: list[dict]) -> tuple[tuple[dict, results.Multiplier] | N
     return found, "" if found else "the records name no comparison (`run.headline`)"
 
 
+def multiplier_line(found: results.Multiplier) -> str:
+    """For a card: the number, or that it is undefined, and why it is no more than a bound or undefined."""
+    said = "Data multiplier undefined" if found.kind == "undefined" else f"**{cell(str(found))}** data"
+    return f"{said}: {cell(found.note)}." if found.note else said
+
+
 def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
@@ -165,10 +171,8 @@ def card(
     if best:
         found, why = multiplier(best)
         counts = [claim["verdict"] for claim in verdicts.over_seeds(best)]
-        said = ", ".join(
-            f"{counts.count(v)} {badge(v)}" for v in ("held", "failed", "mixed", "not tested") if v in counts
-        )
-        lines += [f"**{found[1]}** data" if found else f"No data multiplier: {cell(why.rstrip('.'))}.", "",
+        said = ", ".join(f"{counts.count(v)} {badge(v)}" for v in verdicts.VERDICTS if v in counts)
+        lines += [multiplier_line(found[1]) if found else f"No data multiplier: {cell(why.rstrip('.'))}.", "",
                   f"Claims: {said or 'none recorded'}", "",
                   f"{best[0]['tier']} tier, {seeds(best)}. A run: {cost(records)}."]  # fmt: skip
     else:
@@ -215,5 +219,5 @@ def overview(records: list[dict]) -> str:
              "size.", ":name: overview-curves", "",
              "A curve, not a number. Each panel is one paper: its method and its baseline over growing training sets, "
              "drawn from the recorded runs. The title says how many times more data the baseline needs for the same "
-             f"score.{some}", "```", ""]  # fmt: skip
+             f"score, with its 95 % t interval over seeds.{some}", "```", ""]  # fmt: skip
     return "\n".join(lines)

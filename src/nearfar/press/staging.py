@@ -15,6 +15,7 @@ from nearfar.press import (
     costs,
     course,
     course_pages,
+    folding,
     freshness,
     glossary,
     ledger,
@@ -22,7 +23,7 @@ from nearfar.press import (
     pages,
     reported,
 )
-from nearfar.runs import execute, results
+from nearfar.runs import execute, multiplier, results
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # progress bars: dead in a page, and their code is elsewhere
 
@@ -54,8 +55,6 @@ def stage_chapter(paper: papers.Paper, tier: str, records: list[dict]) -> tuple[
             continue
         if "parameters" in tags and injected:
             cell = {**cell, "source": re.sub(r"^# Parameters\n", "", "".join(injected["source"]))}
-        if "imports" in tags:
-            cell["metadata"]["tags"] = [*tags, "hide-input"]
         if "outputs" in cell:
             cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
         for output in cell.get("outputs", []):
@@ -73,7 +72,7 @@ def stage_chapter(paper: papers.Paper, tier: str, records: list[dict]) -> tuple[
     notebook["metadata"].pop("widgets", None)
     if not any(re.search(r"^\s*[%!]", "".join(c["source"]), re.M) for c in cells if c["cell_type"] == "code"):
         notebook["metadata"]["language_info"] = {"name": "python", "pygments_lexer": "python"}  # faster than IPython's
-    cells = glossary.link_cells(cells, glossary.chapter_terms(glossary.read(papers.root()), paper.slug))
+    cells = glossary.link_cells(folding.folded(cells), glossary.chapter_terms(glossary.read(papers.root()), paper.slug))
     notebook["cells"] = [cells[0], _markdown("\n".join(above), f"{paper.slug}-launch"), *cells[1:]]
     return notebook, error if failed else None
 
@@ -158,7 +157,7 @@ def _comparison(records: list[dict], part: str, site: Path, put: Callable[[str, 
     if not mine:
         return set()
     path = site / "book" / "_generated" / f"comparison-{part}.png"
-    inputs = json.dumps(mine, sort_keys=True) + _code(comparison, plots, results)
+    inputs = json.dumps(mine, sort_keys=True) + _code(comparison, plots, results, multiplier)
     return _draw_if_changed(path, inputs, lambda path: comparison.figure(mine, path))
 
 
@@ -200,7 +199,9 @@ def stage(tier: str, site: Path) -> list[str]:
     put("book/_generated/costs-disk.md", costs.disk(folder))
     put("book/_generated/costs-plan.md", costs.plan_table(folder / "benchmarks" / "planning.json"))
     if pages.panels(records):
-        inputs = json.dumps(pages.highest(records), sort_keys=True) + _code(overviews, pages, plots, results)
+        inputs = json.dumps(pages.highest(records), sort_keys=True) + _code(
+            overviews, pages, plots, results, multiplier
+        )
         for draw, name in ((overviews.curves_figure, "curves.png"), (overviews.forest_figure, "forest.png")):
             path = site / "book" / "_generated" / name
             kept |= _draw_if_changed(path, inputs, lambda path, draw=draw: draw(records, path))

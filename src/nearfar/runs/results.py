@@ -2,16 +2,15 @@
 
 import json
 import math
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
 
 from nearfar import plots
 from nearfar.chapters import notebooks, papers
 from nearfar.errors import NearFarError
 from nearfar.runs import run as runs
+from nearfar.runs import tuning, verdicts
+from nearfar.runs.multiplier import Multiplier, data_multiplier
 
 _FIELDS = {
     "schema": int, "slug": str, "tier": str, "seed": int, "device": str, "dataset": dict, "budget": dict,
@@ -49,11 +48,10 @@ def read(path: Path) -> dict:
                 raise NearFarError("a measurement is not finite")
         for claim in record["claims"]:
             _require(claim, _CLAIM, "a claim")
-            if claim["verdict"] not in runs.VERDICTS.values():
-                raise NearFarError(f"claim {claim['id']} has the unknown verdict {claim['verdict']!r}")
+            verdicts.check(claim)
         if record.get("headline") is not None:
             _require(record["headline"], {"metric": str, "method": str, "baseline": str}, "the headline")
-    except NearFarError as problem:
+    except (NearFarError, ValueError) as problem:
         raise NearFarError(f"{path} is no proper record: {problem}; {advice}") from None
     place = (record["tier"], record["slug"], f"seed-{record['seed']}.json")
     if Path(path).parts[-3:] != place:
@@ -86,14 +84,14 @@ def read_all(slug: str | None = None, tier: str | None = None, places=None) -> t
 
 
 def is_stale(record: dict) -> bool:
-    """Whether code or data changed after the record was made; its field `stale` says so where there is one."""
+    """Whether code, data or searched settings changed after the record was made; a field `stale` says so itself."""
     if "stale" in record:
         return record["stale"]
     try:
         code = notebooks.code_hash(record["slug"], record["tier"])
     except NearFarError:
         return True  # its chapter is gone
-    return notebooks.fingerprint(code, record["dataset"].values()) != record["fingerprint"]
+    return notebooks.fingerprint(code, record["dataset"].values()) != record["fingerprint"] or tuning.otherwise(record)
 
 
 def _readable(slug: str | None, tier: str | None, places) -> list[dict]:
@@ -127,7 +125,11 @@ def measurements_of(records: list[dict]):
 
 
 def claims(slug: str | None = None, tier: str | None = None, places=None):
-    """All judged claims as a pandas table: slug, tier, seed, id, text, verdict, evidence.  Errors as `table`."""
+    """All judged claims as a pandas table, a row for each seed.  Errors as `table`.
+
+    Columns: slug, tier, seed, id, text, kind, verdict (of this seed's run), difference, margin, evidence, and
+    over_seeds: the verdict of all seeds of the tier together, the one that pages show and count.
+    """
     return claims_of(_readable(slug, tier, places))
 
 
@@ -135,117 +137,30 @@ def claims_of(records: list[dict]):
     """`claims` of given records."""
     import pandas
 
-    rows = [{"slug": r["slug"], "tier": r["tier"], "seed": r["seed"], **c} for r in records for c in r["claims"]]
-    return pandas.DataFrame(rows, columns=["slug", "tier", "seed", "id", "text", "verdict", "evidence"])
-
-
-@dataclass(frozen=True)
-class Multiplier:
-    """How many times more data the baseline needs to reach the method's score.
-
-    value: geometric mean of the ratios of the sizes where the baseline's curve reaches the score inside its range;
-    None when there is no such size.  low, high: 95 % bootstrap interval over seeds (nan with one seed).
-    per_size: {size: (ratio, "exact" | "at least" | "at most")}; the last two where the curve does not reach the score.
-    at_least, at_most: bounds of the mean over *all* sizes (None where open).
-    """
-
-    value: float | None
-    low: float
-    high: float
-    per_size: dict[int, tuple[float, str]]
-    at_least: float | None
-    at_most: float | None
-
-    def __str__(self):
-        if self.value is None:
-            if self.at_least is not None:
-                return f"≥ {self.at_least:.2g}×"
-            return f"≤ {self.at_most:.2g}×" if self.at_most is not None else "undefined"
-        return f"{self.value:.2g}×" + ("" if math.isnan(self.low) else f" [{self.low:.2g}, {self.high:.2g}]")
-
-    @property
-    def note(self) -> str:
-        """How many sizes gave no exact ratio, in words; empty when all did."""
-        outside = sum(kind != "exact" for _, kind in self.per_size.values())
-        return f"{outside} of {len(self.per_size)} sizes out of the baseline's range" if outside else ""
-
-
-def _ratio(size: int, score: float, sizes: list[int], curve: list[float]) -> tuple[float, str]:
-    """Data that the baseline's curve needs for `score`, over `size`: the first crossing, linear in log size."""
-    if score < curve[0]:
-        return sizes[0] / size, "at most"
-    if score == curve[0]:
-        return sizes[0] / size, "exact"
-    for (n0, y0), (n1, y1) in zip(zip(sizes, curve, strict=True), zip(sizes[1:], curve[1:], strict=True), strict=False):
-        if y0 < score <= y1:
-            share = (score - y0) / (y1 - y0)
-            return math.exp(math.log(n0) + share * math.log(n1 / n0)) / size, "exact"
-    return sizes[-1] / size, "at least"
-
-
-def _geometric_mean(values) -> float | None:
-    values = list(values)
-    return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else None
-
-
-def data_multiplier(table, method: str, baseline: str, metric: str, resamples: int = 1000, seed: int = 0) -> Multiplier:
-    """How many times more data `baseline` needs for the score that `method` reaches, over the sizes of a sweep.
-
-    At every size n of the method, the baseline's mean curve over seeds is interpolated linearly in log size; m(n) is
-    the smallest size at which it reaches the method's mean score, and the ratio is m(n) / n.  Where the score lies
-    above the whole curve the ratio is at least (largest size) / n; where it lies below the curve's start, at most
-    (smallest size) / n.  The multiplier is the geometric mean of the exact ratios; its interval is the 2.5 and 97.5
-    percentile over `resamples` bootstrap draws of seeds (drawn jointly for both when they share their seeds).
-
-    table: rows with metric, method, size, seed, value, higher_is_better (one slug and tier).  Raises `ValueError`.
-    """
-    rows = table[table["metric"] == metric]
-    scores = {}
-    for name in (method, baseline):
-        mine = rows[rows["method"] == name]
-        if mine.empty:
-            raise ValueError(f"table has no {metric!r} of {name!r}.")
-        sign = 1.0 if mine["higher_is_better"].iloc[0] else -1.0
-        wide = mine.groupby(["seed", "size"])["value"].mean().unstack() * sign
-        if wide.isna().any().any():
-            raise ValueError(f"{metric!r} of {name!r} is not recorded at every size for every seed.")
-        scores[name] = wide
-    ours, theirs = scores[method], scores[baseline]
-    sizes_ours, sizes = [int(s) for s in ours.columns], [int(s) for s in theirs.columns]
-
-    def ratios(ours_mean, theirs_mean):
-        return [
-            _ratio(n, float(y), sizes, [float(v) for v in theirs_mean])
-            for n, y in zip(sizes_ours, ours_mean, strict=True)
-        ]
-
-    central = ratios(ours.mean(), theirs.mean())
-    kinds = {kind for _, kind in central}
-    generator = np.random.default_rng(seed)
-
-    @cache
-    def resampled(pick: tuple[int, ...], other: tuple[int, ...]) -> float | None:
-        """The multiplier of one draw; a few seeds have few different ones."""
-        drawn = ratios(ours.to_numpy()[list(pick)].mean(axis=0), theirs.to_numpy()[list(other)].mean(axis=0))
-        return _geometric_mean(ratio for ratio, kind in drawn if kind == "exact")
-
-    draws = []
-    if len(ours) > 1 and len(theirs) > 1:
-        picks = others = np.sort(generator.integers(len(ours), size=(resamples, len(ours))), axis=1)
-        if list(ours.index) != list(theirs.index):
-            others = np.sort(generator.integers(len(theirs), size=(resamples, len(theirs))), axis=1)
-        draws = [resampled(pick, other) for pick, other in zip(map(tuple, picks.tolist()), map(tuple, others.tolist()))]
-    draws = [value for value in draws if value is not None]
-    low, high = (float(q) for q in np.percentile(draws, [2.5, 97.5])) if draws else (math.nan, math.nan)
-    overall = _geometric_mean(ratio for ratio, _ in central)
-    return Multiplier(
-        value=_geometric_mean(ratio for ratio, kind in central if kind == "exact"),
-        low=low,
-        high=high,
-        per_size=dict(zip(sizes_ours, central, strict=True)),
-        at_least=None if "at most" in kinds else overall,
-        at_most=None if "at least" in kinds else overall,
-    )
+    together = {
+        (*place, claim["id"]): claim["verdict"]
+        for place, mine in groups(records).items()
+        for claim in verdicts.over_seeds(mine)
+    }
+    rows = [
+        {"slug": r["slug"], "tier": r["tier"], "seed": r["seed"], "kind": "mechanism", **c,
+         "over_seeds": together[r["slug"], r["tier"], c["id"]]}
+        for r in records for c in r["claims"]
+    ]  # fmt: skip
+    columns = [
+        "slug",
+        "tier",
+        "seed",
+        "id",
+        "text",
+        "kind",
+        "verdict",
+        "difference",
+        "margin",
+        "over_seeds",
+        "evidence",
+    ]
+    return pandas.DataFrame(rows, columns=columns)
 
 
 @lru_cache(maxsize=1024)
@@ -287,31 +202,27 @@ def groups(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
     return found
 
 
-def show(slug: str):
-    """The recorded headline curves of a chapter, one panel per tier that has been run; a line of text when none has.
+def show(slug: str, run: runs.Run | None = None):
+    """Headline curves of a chapter, one panel per tier: those of `run`, which goes on, then of the recorded tiers.
 
-    Returns a matplotlib figure or a string.  Raises `NearFarError` for a broken record or an unknown slug.
+    Returns a matplotlib figure, or a line of text when nothing was run.  Raises `NearFarError` for a broken record or
+    an unknown slug.
     """
     import matplotlib.pyplot as plt
-    import pandas
 
     papers.notebook(slug)
-    records, problems = read_all(slug)
-    if problems:
-        raise NearFarError(problems[0])
-    panels = []
-    for tier in notebooks.TIERS:
-        mine = [r for r in records if r["tier"] == tier and r.get("headline")]
-        if mine:
-            rows = pandas.DataFrame([{"seed": r["seed"], **row} for r in mine for row in r["measurements"]])
-            panels.append((tier, mine, rows))
-    if not panels:
+    shown = [("this run", run.tier, run.comparison, run.table(), "")] if run and run.comparison else []
+    for (_, tier), mine in groups(_readable(slug, None, None)).items():
+        chosen = next((r["headline"] for r in mine if r.get("headline")), None)
+        if chosen and not (run and tier == run.tier):
+            stale = ", older than the code" if any(map(is_stale, mine)) else ""
+            shown.append(("recorded", tier, chosen, measurements_of(mine), stale))
+    if not shown:
         return f"No recorded runs of {slug} yet: nearfar run {slug} --tier small"
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.4 * len(panels), 3.8), squeeze=False)
-    for ax, (tier, mine, rows) in zip(axes[0], panels, strict=True):
-        chosen, multiplier = headline(mine)
+    figure, axes = plt.subplots(1, len(shown), figsize=(5.4 * len(shown), 3.8), squeeze=False)
+    for ax, (what, tier, chosen, rows, stale) in zip(axes[0], shown, strict=True):
+        multiplier = data_multiplier(rows, chosen["method"], chosen["baseline"], chosen["metric"])
         plots.scaling_curve(rows, chosen["metric"], {chosen["method"]: "method", chosen["baseline"]: "baseline"}, ax=ax)
-        stale = ", older than the code" if any(map(is_stale, mine)) else ""
-        ax.set_title(f"{tier}: {multiplier} data{stale}")
+        ax.set_title(f"{what}, {tier}: {multiplier.label}{stale}" if run else f"{tier}: {multiplier.label}{stale}")
     plt.close(figure)
     return figure

@@ -210,7 +210,10 @@ class Run:
             raw=True,
         )
 
-    def claim(self, id: str, text: str, holds=..., evidence="", *, kind="mechanism", difference=..., margin=None) -> None:
+    def claim(
+        self, id: str, text: str, holds: bool | None = ..., evidence: str = "", *,
+        kind: str = "mechanism", difference: float | None = ..., margin: float | None = None,
+    ) -> None:  # fmt: skip
         """Judges one claim of the paper by this run's numbers, which `evidence` names in one sentence.
 
         kind "mechanism" (what the method does): `holds` is True or False.  "superiority": `difference` is this seed's

@@ -17,15 +17,13 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nearfar import randomness, train
-from nearfar.chapters import papers
-from nearfar.errors import NearFarError
 from nearfar.runs import run as runs
+from nearfar.runs import tuning
 
 Variant = Mapping[str, object]
 TRAINING = {"lr", "optimiser", "weight_decay", "momentum", "schedule", "warmup", "precision", "steps", "batch"}
@@ -131,15 +129,15 @@ class Study:
             raise ValueError("a search of settings needs Study(…, validation=…), a part of the training data.")
         if set(variants) != set(choices):
             raise ValueError(f"variants and choices must name the same: {sorted(variants)} and {sorted(choices)}.")
-        found = {}
+        known, found = tuning.found(self.run.tier, self.run.slug), {}
         for name, variant in variants.items():
             asked = self._asked(variant, choices[name], size, by)
-            search = _committed(self.run, name)
+            search = known.get(name)
             if search is None or search["asked"] != asked:
                 search = {"asked": asked, "tried": self._tried(name, variant, choices[name], size, by)}
-                _keep(self.run, name, search)
+                tuning.keep(self.run.tier, self.run.slug, name, search)
             self.searches[name] = search
-            self.run.tuning[name] = best = _best(search)["settings"]
+            self.run.tuning[name] = best = tuning.best(search)["settings"]
             found[name] = {**variant, **best}
         return found
 
@@ -149,7 +147,7 @@ class Study:
 
         rows = []
         for name, search in self.searches.items():
-            best = _best(search)
+            best = tuning.best(search)
             for row in search["tried"]:
                 chosen = "←" if row is best else ""
                 rows.append({"variant": name, **row["settings"], "validation": row["score"], "chosen": chosen})
@@ -223,11 +221,6 @@ def gains(table, metric: str, method: str, baseline: str, relative: bool = False
     return sign * (ours - theirs)
 
 
-def _best(search: dict) -> dict:
-    """The first of the rows with the highest score."""
-    return max(search["tried"], key=lambda row: row["score"])
-
-
 def _written(settings: Mapping[str, object]) -> dict:
     """Settings as text and numbers, functions by their names, for files and for the names of checkpoints."""
     plain = (str, int, float, bool, type(None))
@@ -242,32 +235,3 @@ def _written(settings: Mapping[str, object]) -> dict:
         return getattr(value, "__qualname__", None) or repr(value)
 
     return {key: text(settings[key]) for key in sorted(settings)}
-
-
-def tuning_path(run: runs.Run, folder: Path) -> Path:
-    """Where the searches of a chapter at one tier lie."""
-    return folder / run.tier / run.slug / "tuning.json"
-
-
-def _read(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise NearFarError(
-            f"{path} is no readable table of settings ({problem}); delete it or restore it."
-        ) from problem
-
-
-def _committed(run: runs.Run, name: str) -> dict | None:
-    """A search that was made before: here, or of the checkout's records."""
-    for folder in (runs.results_folder(), papers.root() / "results"):
-        if found := _read(tuning_path(run, folder)).get(name):
-            return found
-    return None
-
-
-def _keep(run: runs.Run, name: str, search: dict) -> None:
-    path = tuning_path(run, runs.results_folder())
-    runs.write_atomically(path, json.dumps({**_read(path), name: search}, indent=1) + "\n")

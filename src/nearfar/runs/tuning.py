@@ -1,0 +1,53 @@
+"""Searches of settings: one file per chapter and tier, beside its records."""
+
+import json
+from pathlib import Path
+
+from nearfar.chapters import papers
+from nearfar.errors import NearFarError
+from nearfar.runs import run as runs
+
+
+def path(folder: Path, tier: str, slug: str) -> Path:
+    """Where the searches of a chapter at one tier lie."""
+    return Path(folder) / tier / slug / "tuning.json"
+
+
+def read(file: Path) -> dict[str, dict]:
+    """{variant: search}; nothing where there is no file.  Raises `NearFarError` for one that cannot be read."""
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        for search in found.values():
+            best(search)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise NearFarError(
+            f"{file} is no readable table of settings ({problem!r}); delete it or restore it from git."
+        ) from problem
+    return found
+
+
+def found(tier: str, slug: str) -> dict[str, dict]:
+    """The searches that were made before: those of `$NEARFAR_RESULTS`, then those committed with the records."""
+    committed, own = (read(path(folder, tier, slug)) for folder in (papers.root() / "results", runs.results_folder()))
+    return committed | own
+
+
+def keep(tier: str, slug: str, name: str, search: dict) -> None:
+    """Adds a search to the file in the folder of records."""
+    file = path(runs.results_folder(), tier, slug)
+    runs.write_atomically(file, json.dumps({**read(file), name: search}, indent=1, ensure_ascii=False) + "\n")
+
+
+def best(search: dict) -> dict:
+    """The first of the rows tried that has the highest score: {"settings": …, "score": …, "read": …}."""
+    return max(search["tried"], key=lambda row: row["score"])
+
+
+def otherwise(record: dict) -> bool:
+    """Whether the searches would now choose other settings than those a record was made with."""
+    if not record.get("tuning"):
+        return False
+    now = found(record["tier"], record["slug"])
+    return any(name not in now or best(now[name])["settings"] != chosen for name, chosen in record["tuning"].items())

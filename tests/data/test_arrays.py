@@ -80,6 +80,14 @@ def test_to_moves_every_tensor():
     assert there.captions == toy().captions
 
 
+def test_a_set_prints_as_one_line():
+    assert repr(toy()) == "ArrayDataset('toy', 6 rows, inputs (1, 2, 2) uint8, 2 classes, attributes: drawer)"
+    assert (
+        repr(ArrayDataset(torch.rand(3, 2), torch.rand(3)))
+        == "ArrayDataset('', 3 rows, inputs (2,) float32, 0 classes)"
+    )
+
+
 def test_identity_is_of_the_content():
     inputs, labels, extra = torch.arange(12.0).view(3, 4), torch.arange(3), {"a": torch.ones(3)}
     identity = content_identity(inputs, labels, extra, ("x",))

@@ -16,8 +16,8 @@ SECTIONS = [
 ]  # fmt: skip
 CHAPTERS = [pytest.param(paper, id=paper.slug) for paper in papers.all_papers()]
 OLDER = {  # chapters from before the lean mould: none is added, and one that was cut to it is taken out
-    "amcl", "cacr", "conr", "feature-suppression-mcl", "feature-transformation", "groco", "hydra", "interclr", "mochi",
-    "sepclr", "smote", "swav", "understanding-contrastive-loss", "whitenedcse",
+    "amcl", "cacr", "feature-suppression-mcl", "feature-transformation", "groco", "hydra", "interclr", "mochi",
+    "sepclr", "smote", "understanding-contrastive-loss", "whitenedcse",
 }  # fmt: skip
 MANY_TRAINED_PARTS: set[str] = set()  # papers whose method is several trained parts, as in a GAN
 COMPARISONS = [pytest.param(paper, id=f"part {paper.slug}") for paper in papers.comparisons()]

@@ -67,7 +67,7 @@ def test_show_without_and_with_records(recorded):
         run.record("accuracy", size / 50, method="theirs", size=size)
     run.headline(metric="accuracy", method="ours", baseline="theirs")
     mine, *others = (ax.get_title() for ax in results.show("toy", run).axes)
-    assert mine.startswith("this run, medium: ") and len(others) == len(titles)
+    assert mine.startswith("this run, medium\n") and len(others) == len(titles)
     for path in recorded.glob("results/*/*/*.json"):
         path.unlink()
     assert "nearfar run toy" in results.show("toy")

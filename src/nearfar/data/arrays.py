@@ -46,6 +46,14 @@ class ArrayDataset:
                 raise ValueError(f"{what} has {count} rows, but inputs has {len(self.inputs)}")
         self.classes, self.captions = tuple(self.classes), tuple(self.captions)
 
+    def __repr__(self) -> str:
+        """One line: printing a set in a notebook shows what it is, not its pixels."""
+        inputs = f"inputs {tuple(self.inputs.shape[1:])} {str(self.inputs.dtype).removeprefix('torch.')}"
+        parts = [repr(self.name), f"{len(self):,} rows", inputs, f"{len(self.classes)} classes"]
+        if self.attributes:
+            parts.append(f"attributes: {', '.join(self.attributes)}")
+        return f"ArrayDataset({', '.join(parts)})"
+
     def __len__(self) -> int:
         return len(self.inputs)
 

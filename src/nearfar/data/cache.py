@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nearfar.data.arrays import ArrayDataset, DataError, content_identity
 
-FORMAT = 1
+FORMAT = 2
 WHOLE_FILE_HASH = 64 << 20  # larger files are named by their size, date and both ends
 
 
@@ -32,16 +32,25 @@ def folder() -> Path:
     return Path(os.environ.get("NEARFAR_CACHE") or user_folder() / "decoded")
 
 
+def features_folder() -> Path:
+    """Where features of frozen networks are kept: $NEARFAR_CACHE/features, else nearfar/features beside the sets."""
+    return Path(os.environ.get("NEARFAR_CACHE") or user_folder()) / "features"
+
+
 def cached(name: str, split: str, size: int | None, files: Iterable[Path], decode: Callable[[], ArrayDataset]):
     """The decoded set from the cache if it is there and sound, else from `decode`, which then fills the cache.
 
     files: the source files that the decoded set depends on; a changed file makes a new entry.
     """
     key = hashlib.sha256(json.dumps([FORMAT, name, split, size, [_source(f) for f in files]]).encode()).hexdigest()
-    path = folder() / f"{name}-{split}-{size or 'original'}-{key[:16]}.safetensors"
+    return kept(folder() / f"{name}-{split}-{size or 'original'}-{key[:16]}.safetensors", decode)
+
+
+def kept(path: Path, make: Callable[[], ArrayDataset]) -> ArrayDataset:
+    """The set in the file `path` if it is there and sound, else the one that `make` gives, which is then kept there."""
     dataset = _read(path)
     if dataset is None:
-        dataset = decode()
+        dataset = make()
         dataset.identity = content_identity(dataset.inputs, dataset.labels, dataset.attributes, dataset.classes)
         _write(path, dataset)
     return dataset

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -18,6 +16,7 @@ from nearfar import parallel, processes
 from nearfar.data.archives import image_folder
 from nearfar.data.arrays import ArrayDataset, DataError, content_identity
 from nearfar.data.cache import cached, user_folder
+from nearfar.data.canonical import canonical
 from nearfar.data.sources import SOURCES, Source
 from nearfar.errors import nearest
 
@@ -31,7 +30,8 @@ def data_root(root: str | Path | None = None) -> Path:
 
 def names(root: str | Path | None = None) -> tuple[str, ...]:
     """Names that `load` knows: the built-in ones, and every <name>.zip in the data folder."""
-    return tuple(dict.fromkeys(["digits", *SOURCES, *sorted(p.stem for p in data_root(root).glob("*.zip"))]))
+    built_in = ("digits", *SOURCES)
+    return (*built_in, *sorted(p.stem for p in data_root(root).glob("*.zip") if p.stem.lower() not in built_in))
 
 
 def load(
@@ -39,13 +39,16 @@ def load(
 ) -> ArrayDataset:
     """A data set in memory: uint8 images (N, C, H, W) with labels, attributes and class names.
 
-    name: digits (bundled, 8 × 8), mnist, fashion-mnist, kmnist, cifar10, cifar100 (attribute superclass), svhn, stl10,
-        omniglot (attributes alphabet, character, drawer), eurosat, dtd, flowers102, pets, or the stem of any
-        <name>.zip of split/class/image files, such as one's own classes.
+    name: digits (bundled, 8 × 8), mnist, fashion-mnist, kmnist, cifar10, cifar100 (attribute superclass, named by
+        data.CIFAR100_SUPERCLASSES), svhn, stl10, omniglot (attributes alphabet, character, drawer), eurosat, dtd,
+        flowers102, pets, or the stem of any <name>.zip of split/class/image files, such as one's own classes.
+        Capitals make no difference.
     split: "train" or "test"; also "val" (dtd, flowers102), "extra" (svhn), "unlabeled" (stl10; its labels are -1),
         "small1" and "small2" (omniglot's small background sets), or whatever folders a zip has.
     root: folder to look in and to download to; else $NEARFAR_DATA, else nearfar in the user's cache folder.
         Order: <name>.zip, then the files as torchvision lays them out, then a download through torchvision.
+        All three give a built-in set the same rows in the same order, by a hash of each row (so classes come mixed;
+        digits and omniglot keep their files' order), and the same identity.
     size: images are resized and centre-cropped to size × size (image files only: zips, omniglot, eurosat, dtd,
         flowers102 and pets, the last four 64 by default except omniglot's own 105).
 
@@ -53,23 +56,29 @@ def load(
     damaged or unsafe files, and a size that is not positive or does not apply.
     """
     with parallel.first_one():
-        return _load(name.lower(), split, data_root(root), download, size)
+        return _load(name, split, data_root(root), download, size)
 
 
-def _load(name: str, split: str, root: Path, download: bool, size: int | None) -> ArrayDataset:
+def _load(wanted: str, split: str, root: Path, download: bool, size: int | None) -> ArrayDataset:
+    name, archive = wanted.lower(), _archive(wanted, root)
     if size is not None and size < 1:
         raise DataError(f"size: {size} is not a positive number of pixels")
     if name == "digits":
         return _digits(split, size)
-    archive = root / f"{name}.zip"
-    if re.fullmatch(r"[\w.+-]+", name) and archive.is_file():
-        dataset = cached(name, split, size, [archive], partial(image_folder, archive, split, size))
+    if archive:
+        dataset = cached(name, split, size, [archive], lambda: canonical(name, image_folder(archive, split, size)))
         return replace(dataset, name=f"{name}/{split}")
     if name not in SOURCES:
         known = names(root)
         hint = nearest(name, known) or f" There are {', '.join(known)}."
-        raise DataError(f"unknown data set {name!r}.{hint} Own images go to {archive}")
+        raise DataError(f"unknown data set {name!r}.{hint} Own images go to {root / f'{name}.zip'}")
     return replace(_from_source(name, split, root, download, size), name=f"{name}/{split}")
+
+
+def _archive(wanted: str, root: Path) -> Path | None:
+    """The zip of this name in the folder: spelled so if there is one, else with other capitals."""
+    found = [path for path in sorted(root.glob("*.zip")) if path.stem.lower() == wanted.lower() and path.is_file()]
+    return min(found, key=lambda path: path.stem != wanted, default=None)
 
 
 def _from_source(name: str, split: str, root: Path, download: bool, size: int | None) -> ArrayDataset:
@@ -82,7 +91,8 @@ def _from_source(name: str, split: str, root: Path, download: bool, size: int | 
     if _missing(source, root, split):
         root = _fetch(name, split, source, root, download)
     try:
-        return cached(name, split, size, source.files(root, split), partial(source.read, root, split, size))
+        files = source.files(root, split)
+        return cached(name, split, size, files, lambda: canonical(name, source.read(root, split, size)))
     except DataError:
         raise
     except (RuntimeError, OSError, ValueError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""Networks that several chapters share, the moving-average copy with its queue, and checks of features and labels."""
+"""Networks that several chapters share, made or pretrained, the moving-average copy with its queue, and checks."""
 
 from nearfar.nn import momentum
 from nearfar.nn.backbones import (
@@ -11,10 +11,13 @@ from nearfar.nn.backbones import (
     tiny_mlp,
     vit_tiny,
 )
+from nearfar.nn.features import frozen_features
 from nearfar.nn.momentum import MomentumPair, Queue, ema_update
+from nearfar.nn.pretrained import FrozenNetwork, SentenceEmbedder, pretrained
 from nearfar.nn.vectors import check_features, check_labels, normalise, readable
 
 __all__ = [
-    "MomentumPair", "Queue", "VisionTransformer", "backbone", "check_features", "check_labels", "ema_update",
-    "momentum", "normalise", "parameters_count", "projector", "readable", "seeded", "tiny", "tiny_mlp", "vit_tiny",
+    "FrozenNetwork", "MomentumPair", "Queue", "SentenceEmbedder", "VisionTransformer", "backbone", "check_features",
+    "check_labels", "ema_update", "frozen_features", "momentum", "normalise", "parameters_count", "pretrained",
+    "projector", "readable", "seeded", "tiny", "tiny_mlp", "vit_tiny",
 ]  # fmt: skip

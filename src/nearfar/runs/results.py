@@ -223,6 +223,6 @@ def show(slug: str, run: runs.Run | None = None):
     for ax, (what, tier, chosen, rows, stale) in zip(axes[0], shown, strict=True):
         multiplier = data_multiplier(rows, chosen["method"], chosen["baseline"], chosen["metric"])
         plots.scaling_curve(rows, chosen["metric"], {chosen["method"]: "method", chosen["baseline"]: "baseline"}, ax=ax)
-        ax.set_title(f"{what}, {tier}: {multiplier.label}{stale}" if run else f"{tier}: {multiplier.label}{stale}")
+        ax.set_title(f"{what + ', ' if run else ''}{tier}{stale}\n{multiplier.label}")
     plt.close(figure)
     return figure

@@ -224,3 +224,11 @@ def test_reading_time_counts_words_and_lines():
     assert pages.reading_minutes(executed()) == 5
     assert pages.reading_minutes({"cells": executed()["cells"] * 2}) == 10
     assert pages.reading_minutes(json.loads('{"cells": []}')) == 0
+
+
+def test_recorded_verdicts_stand_by_tier():
+    small = [record("small", seed) for seed in range(3)]
+    smoke = [record("smoke", seed, verdict="not tested") for seed in range(3)]
+    header, _, row = [line for line in pages.recorded_verdicts([*small, *smoke]).splitlines() if line.startswith("|")]
+    assert header == "| claim | small |" and "nf-held" in row and row.startswith("| C1 |")
+    assert pages.recorded_verdicts(smoke) == pages.recorded_verdicts([]) == ""

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from nearfar.chapters import notebooks, papers
 from nearfar.errors import NearFarError
+from nearfar.press import folding
 from nearfar.runs import results, verdicts
 
 REPOSITORY = "near-and-far/near-and-far"
@@ -79,13 +80,32 @@ def cost(records: list[dict]) -> str:
     return ", ".join(f"{tier} {duration(sum(t) / len(t))}" for tier, t in times.items() if t)
 
 
+def recorded_verdicts(records: list[dict]) -> str:
+    """Markdown: the claims of one chapter over the seeds of every tier that tests one; nothing where none does."""
+    by_tier = {tier: verdicts.over_seeds(mine) for (_, tier), mine in results.groups(records).items()}
+    by_tier = {
+        tier: claims for tier, claims in by_tier.items() if any(claim["verdict"] != "not tested" for claim in claims)
+    }
+    if not by_tier:
+        return ""
+    lines = ["Recorded, all seeds of a tier together:", "", f"| claim | {' | '.join(by_tier)} |",
+             f"|---|{'---|' * len(by_tier)}"]  # fmt: skip
+    for name in dict.fromkeys(claim["id"] for claims in by_tier.values() for claim in claims):
+        told = []
+        for claims in by_tier.values():
+            found = [claim for claim in claims if claim["id"] == name]
+            told += [badge(c["verdict"]) + cell(c["summary"]).removeprefix(c["verdict"]) for c in found] or ["–"]
+        lines.append(f"| {cell(name)} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
 def reading_minutes(notebook: dict) -> int:
-    """At 200 words and 25 lines of code a minute, to the next five minutes."""
-    words = lines = 0
-    for cell in notebook["cells"]:
-        text = "".join(cell["source"])
-        words += len(text.split()) if cell["cell_type"] == "markdown" else 0
-        lines += text.count("\n") + 1 if cell["cell_type"] == "code" else 0
+    """At 200 words and 25 lines of unfolded code a minute, to the next five minutes."""
+    prose = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    words, lines = (
+        sum(len("".join(cell["source"]).split()) for cell in prose),
+        folding.unfolded_lines(notebook["cells"]),
+    )
     return 5 * math.ceil((words / 200 + lines / 25) / 5)
 
 

@@ -42,7 +42,7 @@ def _markdown(text: str, key: str) -> dict:
 def stage_chapter(paper: papers.Paper, tier: str, records: list[dict]) -> tuple[dict, str | None]:
     """The notebook that a chapter's page shows and, when its run failed, the error's last line.
 
-    records: those of this chapter, which say what a run costs.
+    records: those of this chapter, which say what a run costs and what became of the claims.
     """
     done, failed = executed(paper.slug, tier)
     source = failed or done or paper.notebook
@@ -60,7 +60,11 @@ def stage_chapter(paper: papers.Paper, tier: str, records: list[dict]) -> tuple[
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 error = f"{output['ename']}: {output['evalue']}".splitlines()[0]
+            if "text/html" in output.get("data", {}):  # a table's empty places
+                output["data"]["text/html"] = "".join(output["data"]["text/html"]).replace("<td>NaN</td>", "<td></td>")
         cells.append(cell)
+        if "run.finish(" in "".join(cell["source"]) and (told := pages.recorded_verdicts(records)):
+            cells.append(_markdown(told, f"{paper.slug}-verdicts"))
     way = "../" * 2
     badge = f"[![Open in Colab]({way}book/_static/colab.svg)]({pages.colab_link(paper)})"
     costs = f" One run takes: {spent}." if (spent := pages.cost(records)) else " No run is recorded yet."

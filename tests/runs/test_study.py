@@ -114,6 +114,22 @@ def test_a_search_is_made_once_on_the_validation_set(run, toybook):
     assert len(seen) == 5, "another question is a new search"
 
 
+def test_what_a_search_is_about_counts_and_a_diverging_setting_loses(run):
+    def explodes(rows, seed, draws, *, scale):
+        network, step = build(rows, seed, draws)
+        return network, lambda batch, number: step(batch, number) * (math.inf if scale > 1 else 1)
+
+    made = frame(run)
+    variants, choices = {"a": {"build": explodes}}, {"a": {"scale": [2.0, 1.0]}}
+    assert made.tune(variants, choices, size=16, by="error", about={"width": 3})["a"]["scale"] == 1.0
+    assert (made.tuning_table()["validation"] == "").tolist() == [True, False]
+    made.read = lambda *_: pytest.fail("this search stands in its file")
+    made.run._trainings.clear()
+    made.tune(variants, choices, size=16, by="error", about={"width": 3})
+    with pytest.raises(pytest.fail.Exception):
+        made.tune(variants, choices, size=16, by="error", about={"width": 4})
+
+
 def test_a_search_does_not_depend_on_the_seed_of_the_run(run, toybook):
     first = frame(run)
     first.tune({"a": {"build": build}}, {"a": {"lr": [0.01, 0.1]}}, size=16, by="error")

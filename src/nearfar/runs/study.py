@@ -87,7 +87,7 @@ class Study:
         torch.manual_seed(seed)  # every variant that draws its weights in the same order starts from the same
         network, step, *more = build(rows, seed, draws, **settings)
         if step is None:
-            return network, {}
+            return network.to(self.run.device) if isinstance(network, torch.nn.Module) else network, {}
         given = {"modules": network, **(more[0] if more else {})}
         history = train.fit(
             step, given.pop("modules"),
@@ -115,14 +115,17 @@ class Study:
         *,
         size: int,
         by: str | Callable[[Mapping[str, float]], float],
+        about: Mapping[str, object] | None = None,
     ) -> dict[str, dict]:
         """Each variant with its best settings: {name: variant}, for `grid`.
 
         choices: {name: {setting: values}}; all combinations are trained once, at the study's steps, on the rows of
-        `size`, with seed 0 whatever the run's, and read on `validation`.  by: the metric that decides, or a function of
-        the read-out of which more is better.
-        The table lies beside the records, in results/<tier>/<slug>/tuning.json: a search that stands there is not made
-        again.  The record notes what was chosen; another choice makes it older than the code.
+        `size`, with seed 0 whatever the run's, and read on `validation`; one that diverges loses.  by: the metric that
+        decides, or a function of the read-out of which more is better.  about: what else the search depends on, such as
+        the budget.
+        The table lies beside the records, in results/<tier>/<slug>/tuning.json: a search that stands there, with the
+        same settings and the same `about`, is not made again, so let the first run be seed 0's.  The record notes what
+        was chosen; another choice makes it older than the code.
         Raises ValueError without a validation set or for a variant without choices.
         """
         if self.validation is None:
@@ -131,7 +134,7 @@ class Study:
             raise ValueError(f"variants and choices must name the same: {sorted(variants)} and {sorted(choices)}.")
         known, found = tuning.found(self.run.tier, self.run.slug), {}
         for name, variant in variants.items():
-            asked = self._asked(variant, choices[name], size, by)
+            asked = self._asked(variant, choices[name], size, by, about or {})
             search = known.get(name)
             if search is None or search["asked"] != asked:
                 search = {"asked": asked, "tried": self._tried(name, variant, choices[name], size, by)}
@@ -151,9 +154,9 @@ class Study:
             for row in search["tried"]:
                 chosen = "←" if row is best else ""
                 rows.append({"variant": name, **row["settings"], "validation": row["score"], "chosen": chosen})
-        return pandas.DataFrame(rows).fillna("")
+        return pandas.DataFrame(rows).astype(object).fillna("")
 
-    def _asked(self, variant: Variant, choices: Mapping[str, Sequence], size: int, by) -> dict:
+    def _asked(self, variant: Variant, choices: Mapping[str, Sequence], size: int, by, about: Mapping) -> dict:
         """What a search is about, as it stands in its file."""
         fixed = {key: value for key, value in (self.training | dict(variant)).items() if key not in choices}
         by = by if isinstance(by, str) else by.__name__
@@ -163,6 +166,7 @@ class Study:
             "size": size,
             "by": by,
             "data": sorted(self.run.datasets),
+            "about": _written(about),
         }
         return json.loads(json.dumps(asked))
 
@@ -171,7 +175,11 @@ class Study:
         for values in itertools.product(*choices.values()):
             settings = dict(zip(choices, values, strict=True))
             label = f"{name}, " + ", ".join(f"{key} {value}" for key, value in settings.items())
-            network, _ = self.fit(f"search: {label}", {**variant, **settings}, size, seed=0)
+            try:
+                network, _ = self.fit(f"search: {label}", {**variant, **settings}, size, seed=0)
+            except FloatingPointError:  # its loss is no longer finite
+                rows.append({"settings": settings, "score": None, "read": {}})
+                continue
             scores = {key: float(value) for key, value in self.read(network, self._rows(size), self.validation).items()}
             rows.append({"settings": settings, "score": self._score(scores, by), "read": scores})
         return rows
@@ -197,7 +205,8 @@ def gains(table, metric: str, method: str, baseline: str, relative: bool = False
 
     table: rows with metric, method, size, value, higher_is_better and seed, as `run.table()` and `results.table()`
     give; seeds are paired.  relative: the logarithm of the ratio instead of the difference.  Positive is better.
-    Raises ValueError for a method without rows, and where seeds or sizes of the two differ.
+    Sizes that only one of the two has do not count.  Raises ValueError for a method without rows, without a common
+    size, and where the seeds of the two differ.
     """
     rows = table[table["metric"] == metric]
     wide = {}

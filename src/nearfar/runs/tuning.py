@@ -41,8 +41,11 @@ def keep(tier: str, slug: str, name: str, search: dict) -> None:
 
 
 def best(search: dict) -> dict:
-    """The first of the rows tried that has the highest score: {"settings": …, "score": …, "read": …}."""
-    return max(search["tried"], key=lambda row: row["score"])
+    """The first of the rows tried that has the highest score: {"settings": …, "score": …, "read": …}.
+
+    A score of None is that of a training that diverged.  Raises ValueError when all did.
+    """
+    return max((row for row in search["tried"] if row["score"] is not None), key=lambda row: row["score"])
 
 
 def otherwise(record: dict) -> bool:

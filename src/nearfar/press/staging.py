@@ -35,6 +35,11 @@ def executed(slug: str, tier: str) -> tuple[Path | None, Path | None]:
     return (path if path.is_file() else None), (failed if failed.is_file() else None)
 
 
+def _is_shown(output: dict) -> bool:
+    """Not progress bars, and not what libraries write to stderr, with paths of the machine."""
+    return WIDGET not in output.get("data", {}) and output.get("name") != "stderr"
+
+
 def _markdown(text: str, key: str) -> dict:
     return {"cell_type": "markdown", "id": key, "metadata": {}, "source": text}
 
@@ -56,7 +61,7 @@ def stage_chapter(paper: papers.Paper, tier: str, records: list[dict]) -> tuple[
         if "parameters" in tags and injected:
             cell = {**cell, "source": re.sub(r"^# Parameters\n", "", "".join(injected["source"]))}
         if "outputs" in cell:
-            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
+            cell["outputs"] = [output for output in cell["outputs"] if _is_shown(output)]
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 error = f"{output['ename']}: {output['evalue']}".splitlines()[0]

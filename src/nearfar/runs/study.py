@@ -154,7 +154,8 @@ class Study:
             for row in search["tried"]:
                 chosen = "←" if row is best else ""
                 rows.append({"variant": name, **row["settings"], "validation": row["score"], "chosen": chosen})
-        return pandas.DataFrame(rows).astype(object).fillna("")
+        table, last = pandas.DataFrame(rows).astype(object).fillna(""), ["validation", "chosen"]
+        return table[[*table.columns.drop(last), *last]]
 
     def _asked(self, variant: Variant, choices: Mapping[str, Sequence], size: int, by, about: Mapping) -> dict:
         """What a search is about, as it stands in its file."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from nearfar.chapters import notebooks, papers
+from nearfar.runs import tuning
 
 TIER = config.get("tier", "smoke")
 SEEDS = [int(seed) for seed in str(config.get("seeds", 0)).split(",")]
@@ -31,8 +32,9 @@ def relative(path):
 
 def sources(wildcards):
     notebook = papers.notebook(wildcards.slug)
-    shown = (papers.root() / "results").glob(f"*/{wildcards.slug}/seed-*.json")  # the page shows all recorded runs
-    return [relative(path) for path in (notebook, *sorted(shown))]
+    recorded = papers.root() / "results"  # the page shows all recorded runs, and a run takes up searched settings
+    shown = [path for name in ("seed-*", "tuning") for path in sorted(recorded.glob(f"*/{wildcards.slug}/{name}.json"))]
+    return [relative(path) for path in (notebook, *shown)]
 
 
 def page_sources(wildcards):
@@ -104,7 +106,19 @@ rule sweep:
         [f"_build/sweep/{tier}/{slug}/seed-{seed}.done" for slug, tier, seed in PLAN],
 
 
+def searched_first(wildcards):
+    """Where settings are yet to be searched: the run that does it, so that the others take up what it found."""
+    text = papers.notebook(wildcards.slug).read_text(encoding="utf-8")
+    seeds = sorted(int(seed) for slug, tier, seed in PLAN if (slug, tier) == (wildcards.slug, wildcards.tier))
+    table = tuning.path(Path(config.get("records", "results")), wildcards.tier, wildcards.slug)
+    if ".tune(" not in text or table.is_file() or int(wildcards.seed) == seeds[0]:
+        return []
+    return f"_build/sweep/{wildcards.tier}/{wildcards.slug}/seed-{seeds[0]}.done"
+
+
 rule recorded:  # the record itself is no output here: Snakemake deletes the outputs of a job that fails
+    input:
+        searched_first,
     output:
         touch("_build/sweep/{tier}/{slug}/seed-{seed}.done"),
     log:

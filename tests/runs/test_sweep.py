@@ -82,6 +82,17 @@ def test_a_failing_run_keeps_its_old_record_and_the_others_go_on(toybook):
     assert "not this one" in (toybook / "_build/sweep/smoke/toy/seed-1.log").read_text()
 
 
+def test_the_run_that_searches_settings_comes_first(toybook):
+    search = "from nearfar.runs import tuning  # as study.tune( does\\ntuning.found(tier, 'toy') or tuning.keep("
+    search += "tier, 'toy', 'a', {'tried': [{'settings': {'lr': seed}, 'score': 1}]})\\n"
+    search += "run.tuning['a'] = tuning.best(tuning.found(tier, 'toy')['a'])['settings']\\nrun.headline("
+    edit(toybook / "notebooks/contrastive/toy.ipynb", "run.headline(", search)
+    go(seeds=range(3))
+    made = [json.loads(text) for name, text in records().items() if name != "tuning.json"]
+    assert [record["tuning"] for record in made] == [{"a": {"lr": 0}}] * 3
+    assert go(seeds=range(3)) == [], "records beside their searches are of the code as it is"
+
+
 def test_two_sweeps_do_not_meet(toybook):
     place = toybook / "_build/sweep"
     lock = pipeline.lock(place)

@@ -65,7 +65,7 @@ def folders() -> list[Path]:
 
 
 def read_all(slug: str | None = None, tier: str | None = None, places=None) -> tuple[list[dict], list[str]]:
-    """All readable records, and one line per file that is none.
+    """All readable records, each with its folder as `place`, and one line per file that is none.
 
     Of two records of one slug, tier and seed in `places` (default: `folders()`), the one that was started later counts.
     """
@@ -73,7 +73,7 @@ def read_all(slug: str | None = None, tier: str | None = None, places=None) -> t
     for folder in places or folders():
         for path in sorted(Path(folder).glob(f"{tier or '*'}/{slug or '*'}/seed-*.json")):
             try:
-                record = read(path)
+                record = {**read(path), "place": str(folder)}
             except NearFarError as problem:
                 problems.append(str(problem))
                 continue

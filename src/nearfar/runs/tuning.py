@@ -28,9 +28,10 @@ def read(file: Path) -> dict[str, dict]:
     return found
 
 
-def found(tier: str, slug: str) -> dict[str, dict]:
-    """The searches that were made before: those of `$NEARFAR_RESULTS`, then those committed with the records."""
-    committed, own = (read(path(folder, tier, slug)) for folder in (papers.root() / "results", runs.results_folder()))
+def found(tier: str, slug: str, folder: Path | None = None) -> dict[str, dict]:
+    """The searches that were made before: those of `folder` (default `$NEARFAR_RESULTS`), then the committed ones."""
+    places = papers.root() / "results", folder or runs.results_folder()
+    committed, own = (read(path(place, tier, slug)) for place in places)
     return committed | own
 
 
@@ -49,8 +50,8 @@ def best(search: dict) -> dict:
 
 
 def otherwise(record: dict) -> bool:
-    """Whether the searches would now choose other settings than those a record was made with."""
+    """Whether the searches beside a record would now choose other settings than those it was made with."""
     if not record.get("tuning"):
         return False
-    now = found(record["tier"], record["slug"])
+    now = found(record["tier"], record["slug"], record.get("place"))
     return any(name not in now or best(now[name])["settings"] != chosen for name, chosen in record["tuning"].items())

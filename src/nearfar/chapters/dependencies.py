@@ -97,7 +97,7 @@ def normal(statements: Iterable[ast.stmt]) -> str:
     """What code does, as a text that its layout, comments and docstrings do not change, nor Python's version.
 
     It is the syntax tree, written out.  Imports from `nearfar` are left out: names are followed to their definitions,
-    wherever these live.
+    wherever these live.  So is `__repr__`, which only shows.
     """
     return "\n".join(_written(node) for node in statements if not _imports_nearfar(node))
 
@@ -110,7 +110,7 @@ def _written(node) -> str:
     parts = [type(node).__name__]
     for name, value in ast.iter_fields(node):
         if name == "body" and isinstance(value, list):
-            value = [each for each in _without_docstring(node) if not _imports_nearfar(each)]
+            value = [each for each in _without_docstring(node) if not (_imports_nearfar(each) or _prints(node, each))]
         if name not in _SILENT and value is not None and value != []:
             parts.append(f"{name}={_written(value)}")
     return f"({' '.join(parts)})"
@@ -119,6 +119,11 @@ def _written(node) -> str:
 def _without_docstring(node) -> list[ast.stmt]:
     documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     return node.body[1:] if documented and ast.get_docstring(node, clean=False) is not None else node.body
+
+
+def _prints(node: ast.AST, inner: ast.AST) -> bool:
+    """Whether it is the method of a class that says how its objects are shown."""
+    return isinstance(node, ast.ClassDef) and isinstance(inner, ast.FunctionDef) and inner.name == "__repr__"
 
 
 def _imports_nearfar(node: ast.AST) -> bool:

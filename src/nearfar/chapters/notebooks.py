@@ -15,7 +15,7 @@ from nearfar.errors import NearFarError
 TIERS = ("smoke", "small", "medium", "full")
 NO_NUMBERS = (  # houses and modules that cannot change a number of a run
     "press", "chapters", "runs", "plots", "errors", "processes",
-    "data.archives", "data.cache", "data.loading", "data.sources", "data.ubyte",
+    "data.archives", "data.cache", "data.canonical", "data.loading", "data.sources", "data.ubyte",
 )  # fmt: skip
 BUT = ("runs.study",)  # of these, what can
 

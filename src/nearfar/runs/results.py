@@ -49,6 +49,8 @@ def read(path: Path) -> dict:
         for claim in record["claims"]:
             _require(claim, _CLAIM, "a claim")
             verdicts.check(claim)
+        for name, settings in _searched(record).items():
+            _require(settings, {}, f"the tuning of {name}")
         if record.get("headline") is not None:
             _require(record["headline"], {"metric": str, "method": str, "baseline": str}, "the headline")
     except (NearFarError, ValueError) as problem:
@@ -57,6 +59,13 @@ def read(path: Path) -> dict:
     if Path(path).parts[-3:] != place:
         raise NearFarError(f"{path} holds the record of {'/'.join(place)}; move it there or delete it.")
     return record
+
+
+def _searched(record: dict) -> dict:
+    """{variant: settings that its search chose}; older records say nothing of it."""
+    if "tuning" in record:
+        _require(record, {"tuning": dict}, "the record")
+    return record.get("tuning", {})
 
 
 def folders() -> list[Path]:

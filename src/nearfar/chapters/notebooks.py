@@ -1,7 +1,6 @@
 """What a notebook holds: its method cells as a namespace, its parameters, the code it depends on."""
 
 import ast
-import copy
 import hashlib
 import json
 import linecache
@@ -134,7 +133,7 @@ def _definitions_at(versions: Versions) -> dict[str, dict[str, str]]:  # pages a
 
 @lru_cache(maxsize=1024)
 def _code_hash_at(versions: Versions, tier: str) -> str:
-    cells = dependencies.normal(_AtTier(tier).visit(copy.deepcopy(_tree(versions[0]))).body)
+    cells = dependencies.normal(_AtTier(tier).visit(_tree(versions[0])).body)
     counted = sorted(
         (name, text)
         for module, texts in _definitions_at(versions).items()
@@ -154,9 +153,8 @@ def _methods(versions: Versions) -> list[str]:
     return [dependencies.normal(_tree(version, only="method").body) for version in versions]
 
 
-@lru_cache(maxsize=256)
 def _tree(version: tuple[Path, int], only: str = "") -> ast.Module:
-    """Syntax of the cells that can change a number; `only`: of those with this tag."""
+    """Syntax of the cells that can change a number, made anew for each caller; `only`: of those with this tag."""
     path, _ = version
     cells = [
         dependencies.parsed(python(source), f"{path.name}, cell {number}").body

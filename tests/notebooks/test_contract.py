@@ -111,6 +111,33 @@ def test_claims_numbers_and_exercises(paper):
     assert not any(word in everything for word in ("TODO", "FIXME", "NotImplementedError"))
 
 
+def functions_of(paper):
+    """The functions of the method cells: name and docstring in one line."""
+    found = [ast.parse(text(cell)) for cell in cells(paper) if cell["cell_type"] == "code" and "method" in tags(cell)]
+    defined = [node for tree in found for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {node.name: " ".join((ast.get_docstring(node) or "").split()) for node in defined}
+
+
+GIVEN = "length one (taken as given)"
+OF_LENGTH_ONE = {  # functions whose formula holds on the unit sphere, and which normalise nothing
+    "cacr": ("attraction", "repulsion", "cacr_loss", "moco_loss", "moco_v3_loss", "contrastive_loss"),
+    "sepclr": ("common_loss", "sepclr_terms", "sepclr_loss"),
+    "mochi": ("mochi_loss", "similarities"),
+    "interclr": ("inter_loss",),
+    "feature-transformation": ("ft_scores", "ft_logits", "ft_loss"),
+    "amcl": ("pair_similarities",),
+    "understanding-contrastive-loss": ("uniformity_loss", "tolerance"),
+    "conr": ("anchor_losses",),
+}
+
+
+@pytest.mark.parametrize("paper", CHAPTERS)
+def test_functions_say_the_same_way_that_they_take_lengths_as_given(paper):
+    documented = functions_of(paper)
+    for name in OF_LENGTH_ONE.get(paper.slug, ()):
+        assert GIVEN in documented[name], f"{paper.slug}: {name}"
+
+
 @pytest.mark.parametrize("paper", CHAPTERS)
 def test_the_paper_is_cited(paper):
     assert any(f"`{paper.slug}`" in text(cell) for cell in cells(paper) if cell["cell_type"] == "markdown")

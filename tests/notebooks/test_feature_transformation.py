@@ -307,6 +307,9 @@ def test_bad_input(features):
             ft.ft_loss(q, k, Q, **{"lambda_ex": 1.5, "lambda_in": 0.5, "permutation": permutation, **arguments})
     with pytest.raises(ValueError, match="z_q and z_k"):
         ft.ft_loss(q, k[:2], Q)
+    for lambda_in in (0.5, torch.tensor(1.0)):  # which would change nothing, silently
+        with pytest.raises(ValueError, match="give a permutation"):
+            ft.ft_loss(q, k, Q, lambda_in=lambda_in)
     with pytest.raises(ValueError, match="Z_neg"):
         ft.ft_loss(q, k, Q[:, :3])
     with pytest.raises(ValueError, match="alpha"):

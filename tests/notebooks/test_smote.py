@@ -346,3 +346,50 @@ def test_bad_percentages_and_priors_are_named(generator):
         m.under_sample(10, 5, 0, generator=generator)
     with pytest.raises(ValueError, match="trained and true"):
         m.shift_prior(torch.tensor([0.5]), 0.5, 1.0)
+
+
+# --------------------------------------------------------------------------------------- a number of rows, large codes
+@pytest.mark.parametrize("draw", ["paper", "imbalanced-learn"])
+def test_a_number_of_rows_is_that_number(draw):
+    for T in range(2, 40):
+        X = torch.arange(T, dtype=torch.float64)[:, None]
+        for wanted in (0, 1, T - 1, T, T + 1, 75):
+            new = m.smote(X, k=1, draw=draw, rows=wanted, generator=torch.Generator().manual_seed(T))
+            assert len(new) == wanted
+        even = m.smote(X, k=1, draw=draw, rows="auto", majority=82, generator=torch.Generator().manual_seed(T))
+        assert len(even) == 82 - T
+    assert len(m.smote(X, k=1, rows="auto", majority=3, generator=torch.Generator().manual_seed(0))) == 0
+
+
+def test_a_percentage_of_a_number_of_rows_gives_that_number():
+    """7 rare and 82 frequent rows: 75 new ones, where rounding down a percentage gave 74."""
+    for rare in range(2, 200):
+        for more in range(1, 200):
+            assert m.share(rare, 100 * more / rare) == more
+            assert m.share(rare, 99.999 * more / rare) == more - 1
+
+
+def test_rows_of_the_papers_algorithm_are_whole_rounds_and_a_random_rest():
+    seeds, columns = m.draw_paper(7, 100, 3, torch.Generator().manual_seed(0), rows=75)
+    counts = torch.bincount(seeds, minlength=7)
+    assert counts.min() == 10 and counts.max() == 11 and (counts == 11).sum() == 5
+    assert columns.shape == (75,) and 0 <= columns.min() and columns.max() < 3
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"rows": "auto"}, "majority"), ({"rows": -1}, "rows"), ({"rows": 2.5}, "rows"), ({"rows": "many"}, "rows")],
+)
+def test_a_wrong_number_of_rows_is_named(rows, generator, options, named):
+    with pytest.raises(ValueError, match=named):
+        m.smote(rows, generator=generator, **options)
+
+
+def test_large_codes_cost_what_small_ones_do(generator):
+    """Memory goes by the codes that occur, not by the largest."""
+    small = torch.randint(3, (12, 2), generator=generator)
+    y = torch.randint(2, (12,), generator=generator)
+    large = small * 10**12
+    assert torch.equal(m.value_difference(large, y * 10**12), m.value_difference(small, y))
+    votes = small.view(3, 4, 2)
+    assert torch.equal(m.majority_vote(votes * 10**12), m.majority_vote(votes) * 10**12)

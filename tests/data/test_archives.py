@@ -2,7 +2,9 @@ import zipfile
 
 import numpy as np
 import pytest
-from toyfiles import png, square
+import torch
+from PIL import Image
+from toyfiles import encoded, png, square
 
 from nearfar import data
 from nearfar.data.archives import escapes
@@ -51,6 +53,63 @@ def test_crop_is_central(make_zip):
     wide[:, 4:8] = 200
     make_zip("wide", {"train/a/0.png": png(wide)})
     assert (data.load("wide", size=4).inputs == 200).all()
+
+
+def only_image(make_zip, content, size=None):
+    make_zip("odd", {"train/a/0.png": content})
+    return data.load("odd", size=size).inputs[0]
+
+
+def test_sixteen_bits_become_eight(make_zip):
+    """A ramp keeps its mean, where cutting off at 255 would make nearly all of it white."""
+    ramp = np.linspace(0, 65535, 256 * 256).reshape(256, 256).round().astype(np.uint16)
+    pixels = only_image(make_zip, encoded(Image.fromarray(ramp), "png"))
+    assert pixels.shape == (1, 256, 256)
+    assert np.abs(pixels[0].numpy() - ramp / 257).max() <= 0.5 + 1e-9
+    again = only_image(make_zip, encoded(Image.fromarray(ramp.astype(">u2")), "tiff"))
+    assert torch.equal(again, pixels)
+    small = only_image(make_zip, encoded(Image.fromarray(ramp), "png"), size=8)
+    assert small.float().mean() == pytest.approx(127.5, abs=1)
+
+
+def test_floats_from_zero_to_one(make_zip):
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    pixels = only_image(make_zip, encoded(Image.fromarray(ramp), "tiff"))
+    assert pixels[0].flatten().tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("pixels", [np.float32([[0, 3.5]]), np.float32([[-1, 1]]), np.int32([[0, 70000]])])
+def test_numbers_without_a_known_scale(make_zip, pixels):
+    with pytest.raises(data.DataError, match=r"'train/a/0.png': pixels from .* have no known scale: save it with 8"):
+        only_image(make_zip, encoded(Image.fromarray(pixels), "tiff"))
+
+
+@pytest.mark.parametrize(("orientation", "turns", "mirrored"), [(1, 0, False), (3, 2, False), (6, 3, False),
+                                                              (8, 1, False), (2, 0, True)])  # fmt: skip
+def test_photographs_stand_upright(make_zip, orientation, turns, mirrored):
+    """A camera notes how it was held instead of turning the pixels."""
+    upright = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    stored = upright[:, ::-1] if mirrored else np.rot90(upright, -turns)
+    photograph, exif = Image.fromarray(np.ascontiguousarray(stored)), Image.Exif()
+    exif[0x0112] = orientation
+    pixels = only_image(make_zip, encoded(photograph, "png", exif=exif))
+    assert np.array_equal(pixels[0].numpy(), upright)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_are_white_whatever_they_hide(make_zip, mode):
+    hidden = np.zeros((2, 2, 4), dtype=np.uint8)
+    hidden[..., :3], hidden[0, :, 3] = 60, 255  # the lower row is transparent
+    image = Image.fromarray(hidden).convert("LA" if mode == "LA" else "RGBA")
+    image = image.quantize(4) if mode == "P" else image
+    pixels = only_image(make_zip, encoded(image, "png"))
+    assert len(pixels) == (1 if mode == "LA" else 3)
+    assert (pixels[:, 0] == 60).all() and (pixels[:, 1] == 255).all()
+
+
+def test_half_transparent_pixels_are_mixed_with_white(make_zip):
+    pixels = only_image(make_zip, encoded(Image.new("RGBA", (1, 1), (0, 100, 200, 51)), "png"))
+    assert pixels.flatten().tolist() == [204, 224, 244]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,14 @@ import numpy as np
 from PIL import Image
 
 
-def png(pixels) -> bytes:
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(stream, "png")
+    image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def png(pixels) -> bytes:
+    return encoded(Image.fromarray(np.asarray(pixels, dtype=np.uint8)), "png")
 
 
 def square(value, size=6, colour=True) -> bytes:

@@ -45,6 +45,7 @@ def image_folder(path: Path, split: str, size: int | None = None) -> ArrayDatase
 
     size: images are resized and centre-cropped to size × size; without it all must have the same size already.
     Images come sorted by class, then file name.  Greyscale files give one channel, any colour file three.
+    They look as a viewer shows them: upright by their EXIF note, transparent pixels on white, 16 bits brought to 8.
     Raises DataError for a damaged or unsafe zip, another layout, an unknown split, or splits with other classes.
     """
     with open_zip(path) as archive:
@@ -106,8 +107,8 @@ def stack_images(items: Iterable[tuple[str, Callable, object]], count: int, size
         try:
             with Image.open(opener(argument)) as image:
                 array = _pixels(image, size)
-        except DataError:
-            raise
+        except DataError as problem:
+            raise problem if name in str(problem) else DataError(f"{name}: {problem}") from None
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             raise DataError(f"{name} is not a readable image: remove or replace it") from None
         if arrays and array.shape[:2] != arrays[0].shape[:2]:
@@ -123,10 +124,33 @@ def stack_images(items: Iterable[tuple[str, Callable, object]], count: int, size
 
 
 def _pixels(image, size: int | None) -> np.ndarray:
-    """A PIL image as uint8 (H, W) if it is greyscale, else (H, W, 3); resized and centre-cropped to `size`."""
+    """A PIL image as uint8 (H, W) if it is greyscale, else (H, W, 3); resized and centre-cropped to `size`.
+
+    As a viewer shows it: turned the way its camera says (EXIF), transparent pixels on white, 16 bits and floats in
+    [0, 1] brought to 8.  Raises DataError for numbers whose scale a file does not tell.
+    """
     from PIL import Image, ImageOps
 
-    image = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    png = image.format == "PNG"
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image, png)
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = image.convert("L" if grey else "RGB")
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
     return np.array(image)
+
+
+def _eight_bits(image, png: bool):
+    """A greyscale image of 16 bits (mode I in a PNG, for some Pillows) or of floats in [0, 1] as one of 8."""
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.float64)
+    if image.mode.startswith("I;16") or (image.mode == "I" and png):
+        values = values / 65535
+    elif image.mode != "F" or not (values.min() >= 0 and values.max() <= 1):
+        raise DataError(f"pixels from {values.min():g} to {values.max():g} have no known scale: save it with 8 bits")
+    return Image.fromarray((255 * values).round().astype(np.uint8))

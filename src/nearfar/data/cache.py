@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nearfar.data.arrays import ArrayDataset, DataError, content_identity
 
-FORMAT = 2
+FORMAT = 3
 WHOLE_FILE_HASH = 64 << 20  # larger files are named by their size, date and both ends
 
 

@@ -125,7 +125,8 @@ def test_values_too_large_for_half_precision_are_kept_whole(pictures):
 
     for _ in range(2):
         features = nn.frozen_features(Loud(), pictures)
-        assert torch.equal(features, Loud()(pictures.inputs))
+        # batches of another size may be summed in another order; half precision would be off by 5e-4
+        torch.testing.assert_close(features, Loud()(pictures.inputs), rtol=1e-5, atol=0)
 
 
 def test_a_disk_that_refuses_costs_time_only(pictures, tmp_path, monkeypatch):

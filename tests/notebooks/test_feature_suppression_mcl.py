@@ -86,7 +86,8 @@ def test_all_different_groups_teach_nothing(batch):
     z.requires_grad_()
     loss = mcl.restricted_info_nce(z, z_plus, torch.arange(B), TAU, "both").sum()
     loss.backward()
-    assert loss.item() == 0 and torch.equal(z.grad, torch.zeros_like(z))
+    rounding = torch.finfo(z.dtype).eps / TAU  # of one score, which is subtracted from itself
+    assert abs(loss.item()) <= 2 * B * rounding and (z.grad.abs() <= rounding / TAU).all()
 
 
 def test_a_constant_feature_leaves_the_loss_at_its_ceiling():

@@ -249,7 +249,8 @@ def test_value_difference_hand_value_and_imbalanced_learn():
 def test_value_difference_is_a_distance_of_rows(generator):
     codes = torch.randint(3, (20, 4), generator=generator)
     distance = m.value_difference(codes, torch.randint(2, (20,), generator=generator))
-    assert torch.equal(distance, distance.T) and (distance.diagonal() == 0).all() and (distance >= 0).all()
+    assert torch.allclose(distance, distance.T, rtol=0, atol=1e-15)  # sums of at most four shares
+    assert (distance.diagonal() == 0).all() and (distance >= 0).all()
 
 
 def test_smote_n_on_the_papers_example():

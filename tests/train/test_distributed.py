@@ -46,7 +46,8 @@ def own_loops(share):
         trained = linear()
         batches = [torch.arange(7) + start for start in range(STEPS)]
         history = fit(lambda rows, _: loss(trained, rows), trained, batches=batches, lr=0.05, progress=False)  # noqa: B023
-        outcome[f"{name} in train.fit"] = torch.tensor(history["loss"]), trained.weight.detach()
+        values = torch.tensor(history["loss"], dtype=torch.float64)
+        outcome[f"{name} in train.fit"] = values, trained.weight.detach()
     return outcome
 
 
@@ -122,7 +123,7 @@ def in_fit(size):
         (module,) = modules.values()
         state = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
         weights = torch.cat([value.flatten().double() for value in state.values()])
-        outcome[f"{name}, batches of {size}"] = torch.tensor(history["loss"]), weights
+        outcome[f"{name}, batches of {size}"] = torch.tensor(history["loss"], dtype=torch.float64), weights
     features = embed(encoder(), IMAGES, 10, transform=double, progress=False)
     return outcome | {f"embed after batches of {size}": (features, features)}
 

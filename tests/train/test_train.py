@@ -249,6 +249,27 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
         fit(**contrastive(), checkpoint=path)
 
 
+def test_checkpoints_lie_where_the_caller_means(tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    model, step = regression()
+
+    def wandering(batch, number):
+        monkeypatch.chdir(tmp_path)
+        return step(batch, number)
+
+    for name in ("~/run.pt", "run.pt"):
+        fit(wandering, model, batches=index_batches(32, 8, 2, generator()), checkpoint=name)
+        monkeypatch.chdir(tmp_path / "here")
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.pt")) == [
+        "here/run.pt",
+        "home/run.pt",
+    ]
+    assert not list(tmp_path.rglob("~"))
+
+
 @pytest.mark.parametrize("fate", ["broken", "lost"])
 def test_the_checkpoint_before_steps_in(tmp_path, fate):
     """The newest is unreadable, or a kill came between the two moves of a save."""
@@ -321,9 +342,20 @@ def test_bad_settings_are_named():
         (dict(batches=[]), "batches is empty"),
         (dict(modules={"model": 3}), r"modules\['model'\]"),
         (dict(step=lambda batch, number: model(torch.rand(2, 3))), "scalar loss"),
+        (dict(step=lambda batch, number: step(batch, number).item()), "loss as a tensor, without .*got float"),
+        (dict(step=lambda batch, number: (step(batch, number).item(), {})), "loss as a tensor, without .*got float"),
+        (dict(step=lambda batch, number: None), "loss as a tensor, .*got NoneType"),
+        (dict(step=lambda batch, number: (step(batch, number), 3)), "loss as a tensor, .*got tuple"),
+        (dict(step=lambda batch, number: step(batch, number).detach()), "no gradient"),
+        (
+            dict(step=lambda batch, number: (step(batch, number), {"z": torch.ones(3)})),
+            "numbers to keep.*'z', a tensor",
+        ),
+        (dict(step=lambda batch, number: (step(batch, number), {"name": "a"})), "numbers to keep.*'name', a str"),
     ]:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             fit(**{**dict(step=step, modules=model, batches=batches), **options})
+        assert "\n" not in str(caught.value)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA device"):
             fit(step, model, batches=batches, device="cuda")

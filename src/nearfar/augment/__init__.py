@@ -1,7 +1,8 @@
 """Random views of whole batches, on the device they live on, one random draw per image, seeded by a torch.Generator.
 
 Images are (N, C, H, W) with one or three channels, uint8 or floating point in [0, 1]; out come floats in [0, 1]
-(float32 for uint8, else the input's precision).  Every function has a keyword `generator`; draws are made on the
+(float32 for uint8, else the input's precision; half precision is computed in float32).  Gradients pass to floating
+point images.  Every function has a keyword `generator`; draws are made on the
 generator's device and moved, so that a CPU generator gives the same views on every device.  `p` is the share of images
 a function is applied to.  A range given as (x, x) fixes a parameter.  Bad images raise a ValueError (the range of
 floats is looked at on the CPU only).

@@ -2,7 +2,7 @@
 
 An augmentation is made in two steps.  First it draws its parameters for the whole batch and becomes a `Stage`; then the
 stages of a recipe are applied one after the other to blocks of the batch that stay in a CPU's cache, or to all of it at
-once on an accelerator, always in the images' own precision, also under autocast.
+once on an accelerator, always in the images' own precision, half precision in float32, also under autocast.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from nearfar.precision import wide, wide_dtype
 
 # (images (B, C, H, W), which rows of the batch they are) -> changed images; may overwrite what it is given
 Stage = Callable[[Tensor, slice], Tensor]
@@ -31,7 +33,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def check_images(images: Tensor) -> Tensor:
-    """An empty tensor with the images' device and the floating point dtype of what comes out.
+    """An empty tensor with the images' device and the dtype to compute in: at least float32.
 
     Raises ValueError unless they are (N, C, H, W), one or three channels, uint8 or float in [0, 1].
     """
@@ -44,7 +46,7 @@ def check_images(images: Tensor) -> Tensor:
                 f"images must lie in [0, 1] when floating point, got {float(low):.4g} to {float(high):.4g}"
                 "; divide by 255, or pass uint8"
             )
-    return to_float(images[:0])
+    return wide(to_float(images[:0]))
 
 
 def checked(images: Tensor) -> Tensor:
@@ -104,19 +106,21 @@ def change_chosen(chosen: Tensor, images: Tensor, change: Callable[[Tensor, Tens
 
 
 def in_blocks(images: Tensor, stages: Sequence[Stage]) -> Tensor:
-    """Apply the stages to the images, uint8 or float, block by block."""
+    """Apply the stages to the images, uint8 or float, block by block; out come floats, half precision rounded back."""
+    dtype = to_float(images[:0]).dtype
     n, _, height, width = images.shape
     size = max(1, _PIXELS_PER_BLOCK // (height * width)) if images.device.type == "cpu" else n
     result = None
     with torch.autocast(images.device.type, enabled=False):
         for start in range(0, n, size):
             rows = slice(start, min(start + size, n))
-            block = images[rows].clone() if images.is_floating_point() else to_float(images[rows])
+            block = images[rows]  # then a copy, which the stages may overwrite
+            block = block.to(wide_dtype(dtype), copy=True) if images.is_floating_point() else to_float(block)
             for stage in stages:
                 block = stage(block, rows)
             if len(block) == n:
-                return block
+                return block.to(dtype)
             if result is None:
-                result = block.new_empty(n, *block.shape[1:])
+                result = block.new_empty(n, *block.shape[1:], dtype=dtype)
             result[rows] = block
     return result

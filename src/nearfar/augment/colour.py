@@ -114,7 +114,7 @@ def _hue(images: Tensor, shift: Tensor) -> Tensor:
     value, low = images.amax(dim=1), images.amin(dim=1)
     chroma = value - low
     hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(1)
-    hue = hue.copysign_(green - blue).div_(6).add_(shift.view(-1, 1, 1))  # in turns; of no effect where C = 0
+    hue = hue.copysign(green - blue).div(6).add_(shift.view(-1, 1, 1))  # in turns; of no effect where C = 0
     opposite = (hue.new_tensor([3.0, -1.0, 1.0]) / 6).view(1, 3, 1, 1)
     distance = hue[:, None] - opposite  # (N, 3, H, W)
     distance = distance.sub_(distance.round()).abs_()  # modulo one turn: in [0, ½]

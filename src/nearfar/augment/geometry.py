@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nearfar.augment.checks import Stage, check_images, check_range, checked, chosen, in_blocks, select, uniform
+from nearfar.precision import wide
 
 
 # ---------------------------------------------------------------------------------------------- crops
@@ -228,6 +229,7 @@ def affine(
     outside.  Same size out.  Raises ValueError for bad images or bounds.
     """
     images = checked(images)
+    dtype, images = images.dtype, wide(images)
     n, _, height, width = images.shape
     check_range("degrees", degrees)
     check_range("scale", scale, 0)
@@ -252,7 +254,7 @@ def affine(
     source_y = d.view(n, 1, 1) * dx[:, None, :] + e.view(n, 1, 1) * dy[:, :, None]
     grid = torch.stack([source_x * (2 / width), source_y * (2 / height)], dim=-1)
     moved = torch.nn.functional.grid_sample(images - fill, grid, "bilinear", "zeros", align_corners=False) + fill
-    return select(chosen(n, p, images, generator), moved.clamp(0, 1), images)
+    return select(chosen(n, p, images, generator), moved.clamp(0, 1), images).to(dtype)
 
 
 def cutout(images: Tensor, length: int, p: float = 1.0, fill: float = 0.0, *, generator: torch.Generator) -> Tensor:

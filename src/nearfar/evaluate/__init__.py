@@ -1,6 +1,7 @@
 """Measures of a representation: neighbours, linear probe, clusters, retrieval, detection, calibration, groups, spread.
 
 Tensors in, 0-d tensors (on the same device, in the features' precision or float64) or dictionaries of them out.
+Half precision is computed and returned in float32.  Features of one call must not mix float32 and float64.
 Bad input raises a ValueError that names the argument; values are read for that wherever they can be.
 """
 

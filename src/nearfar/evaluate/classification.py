@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from nearfar import nn
+from nearfar.evaluate.tables import check_size
+from nearfar.precision import wide
 
 
 def _sorted_scores(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -57,7 +59,7 @@ def fpr_at_tpr(scores: Tensor, positives: Tensor, tpr: float = 0.95) -> Tensor:
 @torch.no_grad()
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
     """Expected calibration error: Σ_b (n_b / N) |accuracy_b − confidence_b| over equal-width bins of the confidence,
-    the largest probability [Guo et al., 2017, eq. 3]; 0-d, in the precision of probabilities.
+    the largest probability [Guo et al., 2017, eq. 3]; 0-d, in the precision of probabilities (at least float32).
 
     probabilities: (N, C), rows sum to one; labels: (N,) in 0 .. C − 1.
     Raises ValueError for other shapes, rows that are no probabilities, labels out of range, bins < 1.
@@ -66,13 +68,16 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     nn.check_labels("labels", labels, len(probabilities), probabilities.shape[1])
     if bins < 1:
         raise ValueError(f"bins must be at least one, got {bins}")
-    if nn.readable(probabilities) and (probabilities.min() < 0 or (probabilities.sum(dim=1) - 1).abs().max() > 1e-2):
+    sums = probabilities.sum(dim=1, dtype=torch.float64)  # (N,)
+    if nn.readable(probabilities) and (probabilities.min() < 0 or (sums - 1).abs().max() > 1e-2):
         raise ValueError("probabilities: rows must be non-negative and sum to one; apply softmax to logits first")
     confidence, prediction = probabilities.max(dim=1)  # (N,) both
+    confidence = wide(confidence)
     edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)
     index = (torch.bucketize(confidence, edges, right=True) - 1).clamp(0, bins - 1)
-    gaps = confidence.new_zeros(bins).index_add_(0, index, (prediction == labels).to(confidence) - confidence)
-    return gaps.abs().sum() / len(labels)
+    excess = (prediction == labels).double() - confidence  # (N,), whose float32 sum over many rows would drift
+    gaps = excess.new_zeros(bins).index_add_(0, index, excess)
+    return (gaps.abs().sum() / len(labels)).to(confidence)
 
 
 @torch.no_grad()
@@ -81,7 +86,8 @@ def group_metrics(predictions: Tensor, labels: Tensor, groups: Tensor, count: in
 
     predictions, labels, groups: (N,) integers; groups from zero; count: how many there are (default max + 1).
     Returns {"accuracy", "per_group" (G,), "count" (G,), "worst", "gap"}, float64; a group without samples is NaN in
-    per_group and is left out of worst and gap.  Raises ValueError for other shapes or groups out of range.
+    per_group and is left out of worst and gap.  Raises ValueError for other shapes, groups out of range, or numbers of
+    groups so large that nothing of length G can be held.
     """
     if len(predictions) == 0:
         raise ValueError("predictions is empty")
@@ -90,6 +96,7 @@ def group_metrics(predictions: Tensor, labels: Tensor, groups: Tensor, count: in
         if values.shape != groups.shape:
             raise ValueError(f"{name} must have shape {tuple(groups.shape)}, got {tuple(values.shape)}")
     count = int(groups.max()) + 1 if count is None else count
+    check_size("groups", count)
     right = (predictions == labels).double()
     groups = groups.long()
     sizes = right.new_zeros(count).index_add_(0, groups, torch.ones_like(right))

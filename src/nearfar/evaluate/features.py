@@ -7,15 +7,9 @@ from torch import Tensor
 
 from nearfar import nn
 from nearfar.evaluate.neighbours import nearest, rows_per_block
+from nearfar.evaluate.tables import check_size
 
-
-def _pair(name_a: str, a: Tensor, name_b: str, b: Tensor, nonzero: bool) -> None:
-    nn.check_features(nonzero=nonzero, **{name_a: a, name_b: b})
-    if a.shape[1] != b.shape[1] or a.dtype != b.dtype or a.device != b.device:
-        raise ValueError(
-            f"{name_b} must have the D, dtype and device of {name_a}: "
-            f"{tuple(a.shape)} {a.dtype} {a.device} and {tuple(b.shape)} {b.dtype} {b.device}"
-        )
+_TABLE = 2**20  # cells of a table of labels and clusters from which absent ones are left out
 
 
 # ---------------------------------------------------------------------------------------------- neighbours
@@ -30,29 +24,30 @@ def knn_predict(
 ) -> Tensor:
     """Labels (M,) for test_z by a vote of the k training features of highest cosine.
 
-    train_z: (N, D), train_y: (N,) in 0 .. classes − 1, test_z: (M, D).  temperature None: one vote each; a tie goes to
-    the smallest label.  Else a vote weighs exp(cosine/temperature) [Wu et al., 2018, sec. 3.4; they use 0.07].
+    train_z: (N, D), train_y: (N,) from zero, test_z: (M, D).  temperature None: one vote each; a tie goes to the
+    smallest label.  Else a vote weighs exp(cosine/temperature) [Wu et al., 2018, sec. 3.4; they use 0.07].
     On the CPU cosines are compared as neighbours.nearest has them; of equal ones at the k-th place the first training
-    rows are taken.  Made in blocks, so that memory stays at some 100 MB.  classes: default max(train_y) + 1.
+    rows are taken.  Made in blocks, so that memory stays at some 100 MB, whatever the labels' numbers.
+    classes: where given, labels must lie below it; a class without training rows is never predicted.
     Raises ValueError for fewer than k training rows, labels out of range, other shapes, NaN or zero features.
     """
-    _pair("train_z", train_z, "test_z", test_z, nonzero=True)
-    nn.check_labels("train_y", train_y, len(train_z), classes)
+    bank, queries = nn.prepare_features(True, train_z=train_z, test_z=test_z)
+    nn.check_labels("train_y", train_y, len(bank), classes)
     if not 1 <= k <= len(train_z):
         raise ValueError(f"k must lie in 1 .. {len(train_z)} (the number of training rows), got {k}")
     if temperature is not None and not temperature > 0:
         raise ValueError(f"temperature must be greater than zero, got {temperature}")
-    classes = int(train_y.max()) + 1 if classes is None else classes
-    train_y = train_y.long()
-    similarity, index = nearest(nn.normalise(test_z), nn.normalise(train_z), k)  # (M, k) both
+    similarity, index = nearest(queries, bank, k)  # (M, k) both
     # subtracting the largest cosine leaves the argmax as it is and keeps the exponential from overflowing
     if temperature is None:
         weight = torch.ones_like(similarity)
     else:
         weight = similarity.sub_(similarity[:, :1].clone()).div_(temperature).exp_()
-    rows = zip(weight.split(rows_per_block(classes)), train_y[index].split(rows_per_block(classes)), strict=True)
-    votes = (w.new_zeros(len(w), classes).scatter_add_(1, labels, w) for w, labels in rows)
-    return torch.cat([v.argmax(dim=1) for v in votes])
+    labels = train_y.long()[index]  # (M, k)
+    ordered = labels.sort(dim=1).values
+    place = torch.searchsorted(ordered, labels)  # of each neighbour's label, the first among equal ones
+    votes = torch.zeros_like(weight).scatter_add_(1, place, weight)  # (M, k)
+    return ordered.gather(1, votes.argmax(dim=1, keepdim=True))[:, 0]
 
 
 def knn_accuracy(
@@ -71,12 +66,16 @@ def knn_accuracy(
 
 # ---------------------------------------------------------------------------------------------- clusters
 def _contingency(labels: Tensor, clusters: Tensor) -> Tensor:
-    """Counts (L, K) of samples by label and cluster; float64."""
+    """Counts (L, K) of samples by label and cluster; float64.  Of large tables only rows and columns that occur."""
     nn.check_labels("clusters", clusters, len(clusters))
     nn.check_labels("labels", labels, len(clusters))
     if len(labels) == 0:
         raise ValueError("labels is empty")
     rows, columns = int(labels.max()) + 1, int(clusters.max()) + 1
+    if rows * columns > _TABLE:
+        labels, clusters = (values.unique(return_inverse=True)[1] for values in (labels, clusters))
+        rows, columns = int(labels.max()) + 1, int(clusters.max()) + 1
+        check_size("labels and clusters", rows, columns)
     cells = labels.long() * columns + clusters.long()
     return torch.bincount(cells, minlength=rows * columns).view(rows, columns).double()
 
@@ -84,8 +83,9 @@ def _contingency(labels: Tensor, clusters: Tensor) -> Tensor:
 def clustering_accuracy(labels: Tensor, clusters: Tensor) -> Tensor:
     """Accuracy under the best one-to-one match of clusters and labels (Hungarian algorithm); 0-d float64.
 
-    labels, clusters: (N,) integers from zero.  Samples in clusters without a label of their own count as wrong.
-    The match is made on the CPU (scipy).  Raises ValueError for other shapes or negative numbers.
+    labels, clusters: (N,) integers from zero.  Samples in clusters without a label of their own count as wrong; numbers
+    that do not occur change nothing.  The match is made on the CPU (scipy).
+    Raises ValueError for other shapes, negative numbers, or more different values than a table can hold.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -97,7 +97,8 @@ def clustering_accuracy(labels: Tensor, clusters: Tensor) -> Tensor:
 def nmi(labels: Tensor, clusters: Tensor) -> Tensor:
     """Normalised mutual information 2 I(L; K) / (H(L) + H(K)), 0-d float64 in [0, 1]; one for two single groups.
 
-    labels, clusters: (N,) integers from zero.  Raises ValueError for other shapes or negative numbers.
+    labels, clusters: (N,) integers from zero; numbers that do not occur change nothing.
+    Raises ValueError for other shapes, negative numbers, or more different values than a table can hold.
     """
     joint = _contingency(labels, clusters) / len(labels)  # (L, K)
     p, q = joint.sum(dim=1), joint.sum(dim=0)
@@ -114,18 +115,18 @@ def _search(query_z, query_y, gallery_z, gallery_y, k: int) -> tuple[Tensor, Ten
         raise ValueError("gallery_z and gallery_y go together: give both, or neither to search among the queries")
     if leave_out:
         gallery_z, gallery_y = query_z, query_y
-    _pair("query_z", query_z, "gallery_z", gallery_z, nonzero=True)
+    queries, gallery = nn.prepare_features(True, query_z=query_z, gallery_z=gallery_z)
     nn.check_labels("query_y", query_y, len(query_z))
     nn.check_labels("gallery_y", gallery_y, len(gallery_z))
     size = len(gallery_z) - leave_out
     if not 1 <= k <= size:
         raise ValueError(f"k must lie in 1 .. {size} (the number of items to search in), got {k}")
-    return nn.normalise(query_z), nn.normalise(gallery_z), gallery_y, leave_out
+    return queries, gallery, gallery_y, leave_out
 
 
 def _ascending(values: Tensor) -> Tensor:
     """Rows sorted; on the CPU by numpy, which is up to 20 times faster where no indices are asked for."""
-    if values.device.type == "cpu" and nn.readable(values) and values.dtype != torch.bfloat16:
+    if values.device.type == "cpu" and nn.readable(values):
         values.numpy().sort(axis=1)
         return values
     return values.sort(dim=1).values
@@ -186,12 +187,11 @@ def uniformity(z: Tensor, t: float = 2.0, normalise: bool = True) -> Tensor:
     z: (N, D), N ≥ 2, scaled to unit length unless told not to.  Made in blocks; differentiable.
     Raises ValueError for t ≤ 0, N < 2, NaN or (if normalised) zero features.
     """
-    nn.check_features(nonzero=normalise, z=z)
+    (z,) = nn.prepare_features(normalise, z=z)
     if not t > 0:
         raise ValueError(f"t must be greater than zero, got {t}")
     if len(z) < 2:
         raise ValueError("z: a single row has no pairs; give two or more")
-    z = nn.normalise(z) if normalise else z
     n, rows = len(z), rows_per_block(len(z))
     squares = z.square().sum(dim=1)  # (N,)
     parts = []
@@ -210,11 +210,9 @@ def alignment(z_a: Tensor, z_b: Tensor, alpha: float = 2.0, normalise: bool = Tr
     z_a, z_b: (N, D), scaled to unit length unless told not to.  Differentiable.
     Raises ValueError for alpha ≤ 0, other shapes, NaN or (if normalised) zero features.
     """
-    _pair("z_a", z_a, "z_b", z_b, nonzero=normalise)
+    z_a, z_b = nn.prepare_features(normalise, z_a=z_a, z_b=z_b)
     if len(z_a) != len(z_b):
         raise ValueError(f"z_b must have the {len(z_a)} rows of z_a, got {len(z_b)}")
     if not alpha > 0:
         raise ValueError(f"alpha must be greater than zero, got {alpha}")
-    if normalise:
-        z_a, z_b = nn.normalise(z_a), nn.normalise(z_b)
     return (z_a - z_b).norm(dim=1).pow(alpha).mean()

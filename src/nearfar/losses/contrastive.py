@@ -1,7 +1,8 @@
 """Losses that several chapters use.  A paper's own loss lives in its notebook.
 
 Common rules.  Features are scaled to unit length inside (`normalise=True`); pass `normalise=False` if they already are,
-or should not be.  Half precision is computed and returned in float32, also under autocast; float32 and float64 stay.
+or should not be.  Half precision is computed and returned in float32, also under autocast; float32 and float64 stay,
+and features of one call must not mix them (codes and class weights may differ: torch's promotion holds).
 `reduction` is "mean", "sum" or "none".  Values (NaN, zero rows, label range) are checked on the CPU only: on an
 accelerator that would stall the device at every step, and there `train.fit` stops at the first loss that is not finite.
 The contrastive losses need memory for the rows of a batch, not for its pairs (nearfar.losses.blocks): a large batch
@@ -19,6 +20,7 @@ from torch.nn.functional import softplus
 
 from nearfar import nn, parallel
 from nearfar.losses import blocks
+from nearfar.precision import wide
 
 gather = parallel.gather  # features of all processes, for these losses
 _REDUCTIONS = {"mean": Tensor.mean, "sum": Tensor.sum, "none": lambda losses: losses}
@@ -36,19 +38,10 @@ def _check_positive(**numbers: float) -> None:
             raise ValueError(f"{name} must be greater than zero, got {number}")
 
 
-def _wide(z: Tensor) -> Tensor:
-    """Half precision to float32: exponentials of similarities over a small temperature need the digits."""
-    return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
-
-
 def _features(normalise: bool, **features: Tensor) -> list[Tensor]:
-    """Check and widen feature matrices, and scale their rows to unit length."""
+    """Features to compute with; their values are looked at on the CPU only."""
     on_cpu = all(z.device.type == "cpu" for z in features.values())
-    nn.check_features(nonzero=normalise, checked=on_cpu, **features)
-    if len({(z.shape[1], z.device) for z in features.values()}) > 1:
-        shapes = ", ".join(f"{name} {tuple(z.shape)} on {z.device}" for name, z in features.items())
-        raise ValueError(f"features must have the same D and device: {shapes}")
-    return [nn.normalise(_wide(z)) if normalise else _wide(z) for z in features.values()]
+    return nn.prepare_features(normalise, on_cpu, **features)
 
 
 def _bound(temperature: float, normalise: bool) -> float:
@@ -95,11 +88,8 @@ def info_nce(
             return _reduce(_against(positive, blocks.cross(scaled, keys_, itself, bound)), reduction)
         if negatives.dim() not in (2, 3) or (negatives.dim() == 3 and len(negatives) != n):
             raise ValueError(f"negatives must have shape (M, {d}) or ({n}, M, {d}), got {tuple(negatives.shape)}")
-        (flat,) = _features(normalise, negatives=negatives.reshape(-1, negatives.shape[-1]))
-        if flat.shape[1] != d or flat.device != queries_.device:
-            raise ValueError(
-                f"negatives must have D = {d} on {queries_.device}, got {tuple(negatives.shape)} on {negatives.device}"
-            )
+        nn.check_alike(queries=queries, negatives=negatives)
+        (flat,) = _features(normalise, negatives=negatives.reshape(-1, d))
         if negatives.dim() == 2:
             return _reduce(_against(positive, blocks.cross(scaled, flat, None, bound)), reduction)
         logits = torch.einsum("nd,nmd->nm", scaled, flat.view(negatives.shape))
@@ -224,7 +214,7 @@ def sinkhorn_codes(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -
     if iterations < 1:
         raise ValueError(f"iterations must be at least one, got {iterations}")
     nn.check_features(checked=scores.device.type == "cpu", scores=scores)
-    log_q = _wide(scores) / epsilon  # (B, K)
+    log_q = wide(scores) / epsilon  # (B, K)
     for _ in range(iterations):
         log_q = log_q - log_q.logsumexp(dim=0, keepdim=True)  # every prototype: the same mass
         log_q = log_q - log_q.logsumexp(dim=1, keepdim=True)  # every sample: mass one
@@ -244,8 +234,8 @@ def prototype_cross_entropy(
         raise ValueError(f"codes must have the shape of scores {tuple(scores.shape)}, got {tuple(codes.shape)}")
     nn.check_features(checked=scores.device.type == "cpu", scores=scores, codes=codes)
     with torch.autocast(scores.device.type, enabled=False):
-        log_p = (_wide(scores) / temperature).log_softmax(dim=1)  # (B, K)
-        return _reduce(-(_wide(codes) * log_p).sum(dim=1), reduction)
+        log_p = (wide(scores) / temperature).log_softmax(dim=1)  # (B, K)
+        return _reduce(-(wide(codes) * log_p).sum(dim=1), reduction)
 
 
 def focal(
@@ -263,7 +253,7 @@ def focal(
     nn.check_features(checked=on_cpu, logits=logits)
     nn.check_labels("labels", labels, len(logits), logits.shape[1], checked=on_cpu)
     with torch.autocast(logits.device.type, enabled=False):
-        log_p = _wide(logits).log_softmax(dim=1).gather(1, labels[:, None].long()).squeeze(1)  # (N,)
+        log_p = wide(logits).log_softmax(dim=1).gather(1, labels[:, None].long()).squeeze(1)  # (N,)
         tiny = torch.finfo(log_p.dtype).tiny  # at p = 1 a power below one has an infinite slope
         losses = -(-torch.expm1(log_p)).clamp(min=tiny).pow(gamma) * log_p
         if isinstance(alpha, Tensor):

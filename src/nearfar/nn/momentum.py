@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nearfar.nn.backbones import seeded
 from nearfar.nn.vectors import normalise
+from nearfar.precision import wide
 
 
 @torch.no_grad()
@@ -25,12 +26,13 @@ def ema_update(target: nn.Module, online: nn.Module, momentum: float, buffers: b
     """Move target's parameters towards online's, in place: θ' ← m θ' + (1 − m) θ [He et al., 2020, eq. 2].
 
     Buffers (running statistics of batch norm) are target's own, as in MoCo, unless `buffers` asks for a copy.
-    Raises ValueError if momentum is outside [0, 1] or the two modules differ in their parameters.
+    Raises ValueError if momentum is outside [0, 1] or the modules differ in their parameters' shapes or dtypes.
     """
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
     moved, followed = dict(target.named_parameters()), dict(online.named_parameters())
-    if {k: v.shape for k, v in moved.items()} != {k: v.shape for k, v in followed.items()}:
+    kinds = [{k: (v.shape, v.dtype) for k, v in parameters.items()} for parameters in (moved, followed)]
+    if kinds[0] != kinds[1]:
         raise ValueError("target and online must have the same parameters; make target with copy.deepcopy(online)")
     for name, parameter in moved.items():
         parameter.lerp_(followed[name], 1 - momentum)
@@ -62,7 +64,7 @@ class Queue(nn.Module):
         return self.count == self.size
 
     def push(self, z: Tensor) -> None:
-        """Put z (N, D) in front; the oldest fall off the end.  Raises ValueError for another D."""
+        """Put z (N, D), in the queue's dtype, in front; the oldest fall off the end.  ValueError for another D."""
         if z.dim() != 2 or z.shape[1] != self.store.shape[1]:
             raise ValueError(f"z must have shape (N, {self.store.shape[1]}), got {tuple(z.shape)}")
         self.store = torch.cat([z.detach().to(self.store), self.store])[: self.size]
@@ -155,4 +157,4 @@ class MomentumPair(nn.Module):
 
 
 def _unit(z: Tensor) -> Tensor:
-    return normalise(z.to(torch.promote_types(z.dtype, torch.float32)))
+    return normalise(wide(z))

@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
-from nearfar import parallel
+from nearfar import parallel, paths
 from nearfar.augment import to_float
 from nearfar.train import checkpoints
 
@@ -84,9 +84,9 @@ def fit(
     after(number): called after each optimiser step, for instance for ema_update.
     checkpoint: file to save to every `checkpoint_seconds` (default: $NEARFAR_CHECKPOINT_SECONDS or 60) and at the end,
         and to go on from: interrupted and resumed equals uninterrupted, on the CPU bit for bit; a finished one is
-        loaded and not trained again.  It belongs to one configuration (settings, batches, start weights, generators'
-        states, label: put whatever else matters there).  `run.checkpoint` names one for a run, which deletes it at its
-        end.
+        loaded and not trained again.  `~` is the home folder; a relative path starts where `fit` was called.
+        It belongs to one configuration (settings, batches, start weights, generators' states, label: put whatever else
+        matters there).  `run.checkpoint` names one for a run, which deletes it at its end.
     keep: a dict or list of whatever else step changes (tensors, numbers, dicts and lists of them), such as a memory
         bank or notes; a checkpoint holds it, and puts it back into the same dict or list.
     Under `torchrun` or `accelerate launch` each process computes its share of every call of a network, and the numbers
@@ -94,7 +94,8 @@ def fit(
 
     torch's global random state (dropout) is seeded inside from the first generator and put back afterwards.
     History lists hold "loss" and the keys that step returned.  Raises ValueError for unknown settings, nothing to
-    train or a checkpoint of another configuration, FloatingPointError for a loss that is not finite, with its step.
+    train, a step that returns no loss to differentiate, or a checkpoint of another configuration, FloatingPointError
+    for a loss that is not finite, with its step.
     """
     if checkpoint_seconds is None:
         checkpoint_seconds = float(os.environ.get("NEARFAR_CHECKPOINT_SECONDS", 60))
@@ -124,7 +125,7 @@ def fit(
         state = {"modules": named, "optimiser": torch_optimiser, "generators": generators, "scaler": accelerator.scaler,
                  "keep": keep}  # fmt: skip
         if checkpoint is not None:
-            path = Path(checkpoint)
+            path = paths.given(checkpoint)
             rule = optimiser if isinstance(optimiser, str) else torch_optimiser.state_dict()["param_groups"]
             settings = [rule, lr, weight_decay, momentum, schedule, warmup, precision, label]
             fingerprint = checkpoints.fingerprint(named, batches, generators, settings)
@@ -139,9 +140,7 @@ def fit(
             batch = batches[number].to(device)
             with accelerator.autocast(), parallel.split(named.values()):
                 result = step(batch, number)
-            loss, values = result if isinstance(result, tuple) else (result, {})
-            if loss.dim():
-                raise ValueError(f"step must return a scalar loss, got shape {tuple(loss.shape)}")
+            loss, values = _loss_and_values(result)
             kept = {"loss": loss, **values}
             waiting.append((number, {k: v.detach() if isinstance(v, Tensor) else v for k, v in kept.items()}))
             if device.type == "cpu":  # before the weights are touched; free of charge here
@@ -207,6 +206,26 @@ def _check_settings(named, batches, optimiser, schedule, precision, warmup) -> N
     for name, module in named.items():
         if not isinstance(module, nn.Module):
             raise ValueError(f"modules[{name!r}] must be a torch.nn.Module, got {type(module).__name__}")
+
+
+def _loss_and_values(result) -> tuple[Tensor, Mapping]:
+    """What `step` returned; raises ValueError unless it can be differentiated and kept."""
+    proper = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)
+    loss, values = result if proper else (result, {})
+    if not isinstance(loss, Tensor):
+        raise ValueError(
+            "step must return its loss as a tensor, without float() or .item(), or (loss, dict of numbers), "
+            f"got {type(loss).__name__}"
+        )
+    if loss.dim():
+        raise ValueError(f"step must return a scalar loss, got shape {tuple(loss.shape)}")
+    if not loss.requires_grad:
+        raise ValueError("step must return a loss that depends on the modules' parameters; this one has no gradient")
+    for name, value in values.items():
+        if not (value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, Real)):
+            kind = f"tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"step must return numbers to keep beside its loss, got {name!r}, a {kind}")
+    return loss, values
 
 
 def _accelerator(precision: str, device: torch.device):

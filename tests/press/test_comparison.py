@@ -58,7 +58,7 @@ def test_the_table_is_sorted_linked_and_says_what_it_is(compared):
     text = comparison.page(records(), "contrastive", "../../").replace(comparison.GAP, " ")
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     names = [row.split(" | ")[0][2:] for row in rows]
-    assert names == ["hydra (labels)", "[toy](../../notebooks/contrastive/toy.ipynb)", "SimCLR", "untrained"]
+    assert names == ["hydra (labels)", "[A Toy](../../notebooks/contrastive/toy.ipynb)", "SimCLR", "untrained"]
     assert "| 56.0 ± 1.0 | 66.0 ± 1.0 | 61.0 |" in rows[1], "means and deviations of seeds 0, 1, 2; kNN at the largest"
     assert rows[2].endswith("| the baseline |") and "3 seeds" in text and "small tier" in text
     table = results.measurements_of(records())
@@ -67,7 +67,7 @@ def test_the_table_is_sorted_linked_and_says_what_it_is(compared):
     assert "older" not in text
     text = json.dumps(records()).replace('"toy"', '"toy (labels)"')
     labelled = comparison.page(json.loads(text), "contrastive", "")
-    assert "| [toy](notebooks/contrastive/toy.ipynb) (labels) |" in labelled
+    assert "| [A Toy](notebooks/contrastive/toy.ipynb) (labels) |" in labelled
     assert "older than the code" in comparison.page(records(stale=True), "contrastive", "../../")
 
 
@@ -80,7 +80,7 @@ def test_one_seed_has_no_deviation_and_no_record_one_line(compared):
 def test_dots_show_every_mean_at_its_place(compared):
     table = results.measurements_of(records())
     ax = comparison.dots(table)
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["untrained", "SimCLR", "toy", "hydra (labels)"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["untrained", "SimCLR", "A Toy", "hydra (labels)"]
     drawn = [collection.get_offsets().tolist() for collection in ax.collections if len(collection.get_offsets()) == 2]
     rows = ("untrained", "SimCLR", "toy", "hydra (labels)")
     wanted = [[100 * (mean + 0.01), y] for y, name in enumerate(rows) for mean in MEANS[name]]
@@ -93,7 +93,10 @@ def test_dots_show_every_mean_at_its_place(compared):
 
 def test_the_results_page_sends_to_the_parts_page(compared):
     text = ledger.results_page([{**record, "claims": []} for record in records()], [])
-    assert "compares many methods: see [its part's page](parts/contrastive.md)" in text and "run.headline" not in text
+    assert (
+        "Learning without labels, all methods on one protocol: see [its part's page](parts/contrastive.md)" in text
+        and "run.headline" not in text
+    )
 
 
 def test_rows_keep_their_order_in_every_metric(compared):
@@ -122,3 +125,20 @@ def test_it_is_staged_beside_the_chapters(compared):
     cells = json.loads((site / "notebooks/contrastive/contrastive.ipynb").read_text())["cells"]
     assert "This chapter has not been run" in "".join(map(str, cells))
     assert "have not been compared yet" in (site / "book/_generated/comparison-contrastive.md").read_text()
+
+
+def test_its_drawing_is_made_anew_when_the_records_changed(compared, tmp_path):
+    path = tmp_path / "book/_generated/comparison-contrastive.png"
+
+    def drawn(**changes):
+        assert staging._comparison(records(**changes), "contrastive", tmp_path, lambda *_: None) >= {path}
+        return path.stat().st_mtime_ns
+
+    path.parent.mkdir(parents=True)
+    first = drawn()
+    assert drawn() == first
+    changed = drawn(seeds=(0, 1))
+    assert changed > first
+    path.unlink()
+    assert drawn(seeds=(0, 1)) > changed
+    assert staging._comparison([], "contrastive", tmp_path, lambda *_: None) == set()

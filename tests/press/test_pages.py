@@ -77,10 +77,11 @@ def test_records_without_a_curve_say_why(toybook, changes, said):
     lines = html.unescape(pages.card(papers.get("toy"), [broken], "")).splitlines()
     assert any(line.startswith("No data multiplier: ") and said in line for line in lines)
     page = html.unescape(ledger.results_page([broken], []))
-    line = next(line for line in page.splitlines() if said in line)
-    assert line.startswith("- [toy]") and "smoke tier" in line
-    assert "_generated/forest.png" not in page and "| chapter | tier |" not in page
-    assert not pages.panels([broken]) and "curves.png" not in pages.overview([broken])
+    (line,) = (line for line in page.splitlines() if said in line)
+    assert line.startswith("<tr") and "A Toy</a>" in line and ">smoke, seed 0" in line and "nf-whisker" not in line
+    overview = html.unescape(overviews.overview([broken]))
+    (line,) = (line for line in overview.splitlines() if said in line)
+    assert line.startswith("**Not on the axis**, because ") and "[A Toy](" in line and "<svg" not in overview
 
 
 def test_a_chapter_without_records_is_named_on_the_results_page(toybook):
@@ -88,12 +89,15 @@ def test_a_chapter_without_records_is_named_on_the_results_page(toybook):
     (toybook / "notebooks/contrastive/new.ipynb").write_text('{"cells": []}')
     edit(toybook / "book/references.bib", "@misc{toy", "@misc{new, title = {New}, year = {2024}}\n@misc{toy")
     page = ledger.results_page([record()], [])
-    assert "- No recorded run yet: [new](../notebooks/contrastive/new.ipynb)." in page
+    (line,) = (line for line in page.splitlines() if "No recorded run yet" in line)
+    assert '<a href="../notebooks/contrastive/new.html">New</a>' in line
+    overview = overviews.overview([record()])
+    assert "because no run is recorded yet: [New](../notebooks/contrastive/new.ipynb)." in overview
 
 
 def test_without_any_record_pages_say_so(toybook):
     assert "No runs are recorded yet." in ledger.results_page([], [])
-    assert "No runs are recorded yet" in pages.overview([])
+    assert "No runs are recorded yet" in overviews.overview([])
 
 
 def test_seeds_that_disagree_show_the_evidence_of_each_verdict(toybook):
@@ -141,38 +145,21 @@ def flat(seed):
     return record(seed=seed, measurements=rows)
 
 
-def test_an_undefined_multiplier_says_why(toybook, tmp_path):
+def test_an_undefined_multiplier_says_why(toybook):
     records = [flat(seed) for seed in range(3)]
     card = html.unescape(pages.card(papers.get("toy"), records, ""))
     assert "\nData multiplier undefined: the baseline's curve is flat" in card and "undefined** data" not in card
-    assert "| undefined; the baseline's curve is flat" in html.unescape(ledger.results_page(records, []))
-    overviews.forest_figure(records, tmp_path / "forest.png")
-    assert Image.open(tmp_path / "forest.png").width > 300
-
-
-def test_a_bound_is_drawn_as_an_arrow():
-    import matplotlib.pyplot as plt
-
-    def markers(**fields):
-        ax = plt.figure().add_subplot()
-        overviews._forest_row(ax, 0, Multiplier(**{"smallest": 0.5, "largest": 4, **fields}))
-        plt.close(ax.figure)
-        return [(line.get_marker(), *map(float, line.get_xdata())) for line in ax.lines]
-
-    nan = math.nan
-    assert markers(value=4, low=nan, high=nan, kind="above") == [(">", 4)]
-    assert markers(value=0.5, low=nan, high=nan, kind="below") == [("<", 0.5)]
-    assert markers(value=2, low=nan, high=nan, kind="exact") == [("o", 2)]
-    assert markers(value=2, low=1, high=3, kind="exact") == [("o", 2), ("None", 1, 3)]
-    cut = markers(value=2, low=0.1, high=math.inf, kind="exact")
-    assert cut == [("o", 2), ("None", 0.5, 4), ("<", 0.5), (">", 4)]
+    assert ">undefined; the baseline's curve is flat" in html.unescape(ledger.results_page(records, []))
+    overview = html.unescape(overviews.overview(records))
+    assert "**Not on the axis**, because the baseline's curve is flat" in overview and "[A Toy](" in overview
+    assert "<svg" not in overview
 
 
 def test_a_claim_without_evidence_and_a_record_without_claims_say_so(toybook):
     silent = [{"id": "C1", "text": "ours wins", "verdict": "held", "evidence": " "}]
     assert "| no evidence recorded |" in ledger.results_page([record(claims=silent)], [])
     page = ledger.results_page([record(claims=[])], [])
-    assert "### toy\n\nNo claims are recorded." in page
+    assert "### A Toy\n\nNo claims are recorded." in page
     assert "Claims: none recorded" in pages.card(papers.get("toy"), [record(claims=[])], "")
 
 
@@ -181,21 +168,6 @@ def test_the_ledger_can_be_filtered_and_downloaded(toybook):
     assert '<span class="nf-tier-small">small</span>' in text and "ours wins &#124; often" in text
     assert 'data-class="nf-failed"' in text and 'data-class="nf-tier-small"' in text
     assert all(f"{name}.csv" in text for name in ("measurements", "claims", "reported"))
-
-
-def test_the_overview_shows_a_few_chapters_of_every_part(toybook, monkeypatch):
-    slugs = {f"{part}-{n}": part for part in ("contrastive", "imbalance", "shift") for n in range(9)}
-    monkeypatch.setattr(papers, "slugs", lambda *_: slugs)
-    records = [record(slug=slug) for slug in slugs]
-    shown = [slug for slug, _, _ in pages.panels(records)]
-    assert len(shown) == pages.PANELS and shown == [slug for slug in slugs if int(slug[-1]) < 4]
-    assert "Shown are 12 of 27 chapters." in pages.overview(records)
-
-
-def test_figures_are_drawn_from_records(toybook, tmp_path):
-    for draw, name in ((overviews.curves_figure, "curves.png"), (overviews.forest_figure, "forest.png")):
-        draw([record(), record(seed=1)], tmp_path / name)
-        assert Image.open(tmp_path / name).width > 300
 
 
 @pytest.mark.parametrize(("size", "small"), [((1280, 960), (426, 320)), ((100, 50), (100, 50))])
@@ -232,3 +204,60 @@ def test_recorded_verdicts_stand_by_tier():
     header, _, row = [line for line in pages.recorded_verdicts([*small, *smoke]).splitlines() if line.startswith("|")]
     assert header == "| claim | small |" and "nf-held" in row and row.startswith("| C1 |")
     assert pages.recorded_verdicts(smoke) == pages.recorded_verdicts([]) == ""
+
+
+def test_a_chapter_stands_in_the_overview_with_what_was_measured(toybook):
+    records = [record("small", seed, measurements=spread(seed)) for seed in range(3)] + [record()]
+    ((dot,), without) = overviews.sorted_out(records)
+    assert (dot.name, dot.part, dot.link, dot.sure) == (
+        "A Toy",
+        "contrastive",
+        "../notebooks/contrastive/toy.html",
+        True,
+    )
+    assert not without and dot.multiplier == pages.multiplier(records[:3])[0][1]
+    title, number, claims, runs = dot.told.splitlines()
+    assert title == "A Toy" and number == f"{dot.multiplier} data: {pages.reading(dot.multiplier)}"
+    assert (claims, runs) == ("Claims: 1 held", "small tier, 3 seeds")
+    text = overviews.overview(records)
+    assert text.count("<a href=") == 1 and "Not on the axis" not in text and "nf-hollow" not in text
+    assert "nf-hollow" in overviews.overview([record()]), "the smoke tier alone"
+
+
+def spread(seed):
+    """Measurements that differ a little from seed to seed."""
+    return [{**row, "value": row["value"] + seed * row["size"] / 1e3} for row in record()["measurements"]]
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ((2, 1.2, 3, "exact"), "the method needs less data than its baseline"),
+        ((0.5, 0.3, 0.9, "exact"), "the method needs more data than its baseline"),
+        ((2, 0.9, 3, "exact"), "no difference shown"),
+        ((2, 0.0, math.inf, "exact"), "no difference shown"),
+        ((2, NAN, NAN, "exact"), "one seed, so chance is not ruled out"),
+        ((64, NAN, NAN, "above"), "the method needs far less data than its baseline"),
+        ((1 / 64, NAN, NAN, "below"), "the method needs far more data than its baseline"),
+        ((NAN, NAN, NAN, "undefined"), "it cannot be told"),
+    ],
+)
+def test_a_multiplier_is_read_in_words(fields, said):
+    assert pages.reading(Multiplier(*fields, 1 / 64, 64)) == said
+
+
+def test_the_gallery_is_searched_and_filtered(toybook):
+    edit(toybook / "_toc.yml", "contrastive/toy\n", "contrastive/toy\n          - file: notebooks/shift/new\n")
+    (toybook / "notebooks/shift").mkdir()
+    (toybook / "notebooks/shift/new.ipynb").write_text('{"cells": []}')
+    edit(toybook / "book/references.bib", "@misc{toy", "@misc{new, title = {New}, year = {2024}}\n@misc{toy")
+    records = [record("small", seed) for seed in range(3)] + [record(slug="new")]
+    text = pages.gallery(records, "../", None, {}, {"toy": ("clustering",), "new": ("shortcuts",)})
+    assert '<input type="search"' in text and text.count("<select>") == 3
+    for value in ("nf-part-contrastive", "nf-part-shift", "nf-topic-clustering", "nf-held", "nf-not-tested"):
+        assert f'<option value="{value}">' in text
+    assert '<option value="nf-failed">' not in text, "no chapter has such a claim"
+    assert "nf-filter" not in pages.gallery(records, "../", "shift")

@@ -1,7 +1,11 @@
 """`nearfar new`: three places, all or none; the skeleton runs as it is."""
 
 import errno
+import json
 import os
+import re
+import subprocess
+import sys
 
 import pytest
 from toybook import TOC
@@ -56,9 +60,30 @@ def test_a_paper_of_a_new_part_gets_the_parts_opener(toybook):
 
 
 @pytest.mark.parametrize(
+    ("title", "heading"),
+    [
+        ("100% of \\alpha: C:\\temp", "100% of \\\\alpha: C:\\\\temp"),
+        ("{BERT} and {GAN}s ~ 50%", "BERT and GANs ~ 50%"),
+        ("\\", "\\\\"),
+        ("@SLUG@ $x_1$ & #1", "@SLUG@ $x_1$ & #1"),
+    ],
+)
+def test_a_title_keeps_every_character(toybook, title, heading):
+    skeleton.create("new-paper", "contrastive", **{**PAPER, "title": title}, venue="5% \\Conf")
+    paper = papers.get("new-paper")
+    assert paper.title == title.replace("{", "").replace("}", "") and paper.venue == "5% \\Conf"
+    first = json.loads(paper.notebook.read_text())["cells"][0]["source"]
+    assert "".join(first).splitlines()[0] == f"# {heading}"
+
+
+@pytest.mark.parametrize(
     "change, message",
     [
         ({"slug": "toy"}, "already has"),
+        ({"slug": "toy", "title": None}, "already has"),
+        ({"slug": "imbalance", "part": "imbalance"}, "'imbalance' is the name of a part"),
+        ({"slug": "shift"}, "'shift' is the name of a part"),
+        ({"title": "Two\u2028lines"}, "must be one line"),
         ({"slug": "Bad Slug"}, "slug must be"),
         ({"part": "shfit"}, "Did you mean shift"),
         ({"title": " "}, "must not be empty"),
@@ -109,3 +134,45 @@ def test_a_part_that_comes_first_stands_before_the_others():
     lines = skeleton._toc_with(toc, "new-one", "contrastive").splitlines()
     assert [line.split("/")[-1] for line in lines if "notebooks/" in line] == ["new-one", "toy"]
     assert lines.index("  - caption: Learning without labels") < [n for n, x in enumerate(lines) if "new-one" in x][0]
+
+
+@pytest.fixture
+def first_cell(tmp_path, monkeypatch):
+    """Runs what fetches the package where it is missing; git and pip are stand-ins.  Returns what was called."""
+    text = skeleton.TEMPLATE.read_text()
+    code = re.search(r"^try:\n    import nearfar\n.*?\n    import nearfar\n", text, re.M | re.S)[0]
+    (tmp_path / "notebooks/part").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "notebooks/part")
+
+    def run(fails=""):
+        called = []
+
+        def command(words, check):
+            called.append(words[0] if words[0] == "git" else words[1:])
+            if words[0] == "git":
+                os.makedirs(f"{words[-1]}/src")  # refuses a folder that is there
+            if words[0] == fails:
+                raise subprocess.CalledProcessError(128, words)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(subprocess, "run", command)
+            patch.setattr(sys, "path", list(sys.path))
+            patch.setitem(sys.modules, "nearfar", None)
+            with pytest.raises((ModuleNotFoundError, subprocess.CalledProcessError)) as caught:  # none is installed
+                exec(code, {})
+            return [*called, sys.path[0] if caught.type is ModuleNotFoundError else "failed"]
+
+    return run
+
+
+def test_the_first_cell_can_be_run_again_after_a_failure(first_cell, tmp_path):
+    pip = ["-m", "pip", "install", "-q", "-e", "near-and-far-clone"]
+    assert first_cell(fails="git") == ["git", "failed"]
+    assert first_cell(fails=sys.executable) == ["git", pip, "failed"]
+    assert first_cell() == ["git", pip, f"{tmp_path}/notebooks/part/near-and-far-clone/src"]
+
+
+def test_the_first_cell_clones_nothing_into_a_checkout(first_cell, tmp_path):
+    (tmp_path / "_toc.yml").touch()
+    assert first_cell() == [["-m", "pip", "install", "-q", "-e", "../.."], f"{tmp_path}/src"]
+    assert list((tmp_path / "notebooks/part").iterdir()) == []

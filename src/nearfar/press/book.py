@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from nearfar import processes
 from nearfar.chapters import papers
 from nearfar.errors import NearFarError
 from nearfar.press import course, website
@@ -40,10 +41,11 @@ def _sphinx(site: Path, log: Path, jobs: int = 1) -> None:
         shutil.rmtree(read.parent)
     with open(log, "w", encoding="utf-8") as file:
         command = [sys.executable, "-m", "nearfar.press.website", str(site), str(output), str(jobs)]
-        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, cwd=papers.root()).returncode
+        logged = {"stdout": file, "stderr": subprocess.STDOUT, "env": {**os.environ, "PYTHONIOENCODING": "utf-8"}}
+        status = processes.call(command, cwd=papers.root(), **logged)
     if status:
         shutil.rmtree(papers.root() / "_build" / ".doctrees", ignore_errors=True)  # so that the next build warns again
-        lines = log.read_text(encoding="utf-8").splitlines()
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         bad = [line for line in lines if "WARNING" in line or "ERROR" in line][:20]
         print("\n".join(bad or lines[-20:]), file=sys.stderr)
         raise NearFarError(f"the site was not built cleanly ({len(bad)} warnings, log: {log}).")

@@ -10,6 +10,7 @@ from pathlib import Path
 from nearfar import plots
 from nearfar.chapters import papers
 from nearfar.errors import NearFarError
+from nearfar.press import names
 from nearfar.press.pages import cell, highest, seeds
 from nearfar.runs import results
 
@@ -19,6 +20,12 @@ GAP = "\u202f"  # a narrow space that does not break
 
 def _role(name: str) -> str:
     return "method" if name.partition(" (")[0] in papers.slugs() else "baseline"
+
+
+def _label(name: str) -> str:
+    """A method as people call it: a chapter's short name for its slug, with the remark; baselines as they are."""
+    slug, remark = name.partition(" (")[::2]
+    return names.short(slug) + (f" ({remark}" if remark else "") if slug in papers.slugs() else name
 
 
 def of_part(records: list[dict], part: str) -> list[dict]:
@@ -59,7 +66,7 @@ def dots(table, metric: str = METRIC, baseline: str = BASELINE):
         ax.axvline(means.loc[baseline, size], color=plots.colour("neutral"), alpha=shade, linewidth=1, linestyle="--")
         height = len(means) - 0.4 + 0.7 * (number % 2)  # in two rows, since large sizes lie close together
         ax.text(means.loc[baseline, size], height, f"{size:,}", ha="center", va="bottom", fontsize=8.5)
-    ax.set_yticks(range(len(means)), means.index[::-1])
+    ax.set_yticks(range(len(means)), list(map(_label, means.index[::-1])))
     ax.set_ylim(-0.6, len(means) - 0.4)
     ax.set_xlabel(f"{metric} (%)")
     ax.grid(axis="y", visible=False)
@@ -101,7 +108,8 @@ def _table(records: list[dict], part: str, way: str) -> list[str]:
         slug = name.partition(" (")[0]
         label = cell(name)
         if slug in known:
-            label = f"[{slug}]({way}notebooks/{part}/{slug}.ipynb) {cell(name.removeprefix(slug))}".rstrip()
+            remark = cell(name.removeprefix(slug))
+            label = f"[{cell(names.short(slug))}]({way}notebooks/{part}/{slug}.ipynb) {remark}".rstrip()
         scores = [f"{means.loc[name, size]:.1f}" for size in means.columns]
         if len(records) > 1:
             pairs = zip(scores, deviations.loc[name, list(means.columns)], strict=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nearfar import plots
 from nearfar.chapters import papers
+from nearfar.press import names
 from nearfar.press.course import Course, Entry, arrows, order
 
 Segment = tuple[str, str]
@@ -70,12 +71,23 @@ def graph_figure(course: Course, part: str, path: Path) -> None:
                 continue
             ax.add_patch(_box(course, part, name, x, y))
             ink = "white" if name in course.written else "#1F2937"
-            ax.text(x, y, name, ha="center", va="center", color=ink, fontsize=8.6 if len(name) < 27 else 7.4)
+            label = _called(course, name)
+            ax.text(x, y, label, ha="center", va="center", color=ink, fontsize=8.6 if len(label) < 27 else 7.4)
         ax.set(xlim=(-1.5, 3.4 * (len(columns) - 1) + 1.5), ylim=(height, 0))
         ax.axis("off")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         plt.close(figure)
+
+
+def _called(course: Course, name: str) -> str:
+    """Short name of a paper, id of a concept; a planned paper without a short title of its own keeps its slug."""
+    if name in course.concepts:
+        return name
+    if name in course.written:
+        return names.short(name)
+    own = names.shortened(course.entries[name].title)
+    return name if own.endswith("…") else own
 
 
 def _box(course: Course, part: str, name: str, x: float, y: float):
@@ -107,9 +119,9 @@ def _title(course: Course, entry: Entry) -> str:
 
 def _need(course: Course, name: str) -> str:
     if name in course.written:
-        return f"[{name}](../../notebooks/{course.entries[name].part}/{name}.ipynb)"
+        return f"[{_cell(_called(course, name))}](../../notebooks/{course.entries[name].part}/{name}.ipynb)"
     if name in course.entries:
-        return name
+        return _cell(_called(course, name))
     concept = course.concepts[name]
     if concept.term:
         return f"{{term}}`{concept.title} <{concept.term}>`"
@@ -159,7 +171,8 @@ def prerequisites_page(course: Course, figures: Mapping[str, str]) -> str:
     for part, caption in course.parts().items():
         pairs = arrows(course, part)
         alt = f"{caption}: " + "; ".join(
-            f"{entry.slug} needs {', '.join(need for need, paper in pairs if paper == entry.slug)}"
+            f"{_called(course, entry.slug)} needs "
+            + ", ".join(_called(course, need) for need, paper in pairs if paper == entry.slug)
             for entry in course.of(part)
         )
         lines += ["", f"## {caption}", "", f"```{{figure}} {figures[part]}", f":alt: {alt}.", f":name: needs-{part}",

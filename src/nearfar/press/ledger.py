@@ -4,46 +4,25 @@ import os
 from collections.abc import Sequence
 
 from nearfar.chapters import notebooks, papers
-from nearfar.press import reported
-from nearfar.press.pages import badge, cell, filters, highest, multiplier, seeds
+from nearfar.press import names, reported, results_table
+from nearfar.press.pages import badge, cell, filters, highest
 from nearfar.runs import results, verdicts
 
 Grouped = dict[tuple[str, str], list[dict]]
 
 
-def _multipliers(grouped: Grouped, links: dict[str, str]) -> list[str]:
-    lines = ["## Data multipliers", "",
-             "How many times more training data the baseline needs to reach the method's score. One is a tie; "
-             "in brackets the 95 % t interval over seeds. A bound (> or <) stands where the shift of the curves leaves "
-             "the range of sizes. *How to read a chapter* says how it is estimated.", ""]  # fmt: skip
-    best = highest([record for mine in grouped.values() for record in mine])
-    if any(multiplier(mine)[0] for mine in best.values()):
-        lines += ["```{figure} _generated/forest.png", ":alt: Data multiplier of each chapter with its interval.", "",
-                  "Data multiplier of each chapter and its 95 % t interval over seeds, at the highest tier that was "
-                  "run.", "```", ""]  # fmt: skip
-    rows, lacking = [], []
-    for (slug, tier), mine in grouped.items():
-        if slug in papers.PARTS:  # many methods, with multipliers of their own
-            continue
-        found, why = multiplier(mine)
-        if not found:
-            lacking.append(f"- {links[slug]}, {tier} tier: {cell(why.rstrip('.'))}.")
-            continue
-        stale = ", older than the code" if any(map(results.is_stale, mine)) else ""
-        chosen = found[0]
-        rivals = f"{cell(chosen['method'])} over {cell(chosen['baseline'])}"
-        value = cell("; ".join(filter(None, [str(found[1]), found[1].note])))
-        row = [links[slug], tier, cell(chosen["metric"]), rivals, value, f"{seeds(mine)}{stale}"]
-        rows.append(f"| {' | '.join(row)} |")
-    if rows:
-        lines += ["| chapter | tier | metric | method over baseline | multiplier | runs |", "|---|---|---|---|---|---|",
-                  *rows, ""]  # fmt: skip
-    lacking += [f"- {links[slug]} compares many methods: see [its part's page](parts/{slug}.md)."
-                for slug in best if slug in papers.PARTS]  # fmt: skip
-    missing = [link for slug, link in links.items() if slug not in best]
-    if missing:
-        lacking.append(f"- No recorded run yet: {', '.join(missing)}.")
-    return [*lines, *lacking, ""]
+def _multipliers(records: list[dict]) -> list[str]:
+    """The table of all chapters; what it does not hold is named below it."""
+    lines = ["## All chapters", "",
+             "The *data multiplier* says how many times more training data the baseline needs to reach the method's "
+             "score. One is a tie; in brackets, and as a line, the 95 % t interval over seeds. A bound (> or <) stands "
+             "where the shift of the curves leaves the range of sizes. [How to read a chapter](how-to-read.md) says "
+             "how it is estimated.", "",
+             "```{raw} html", results_table.table(records), "```", ""]  # fmt: skip
+    compared = [slug for slug in highest(records) if slug in papers.PARTS]
+    lines += [f"- {papers.PARTS[slug]}, all methods on one protocol: see [its part's page](parts/{slug}.md)."
+              for slug in compared]  # fmt: skip
+    return [*lines, ""]
 
 
 def _reported(rows: Sequence[reported.Row], links: dict[str, str]) -> list[str]:
@@ -73,7 +52,7 @@ def _evidence(claim: dict) -> str:
     return "<br>".join(f"*{verdict}, seed {seed}:* {text}" for seed, verdict, text in told)
 
 
-def _claims(grouped: Grouped) -> list[str]:
+def _claims(grouped: Grouped, titles: dict[str, str]) -> list[str]:
     kinds = {f"nf-{v.replace(' ', '-')}": v for v in verdicts.VERDICTS}
     tiers = {f"nf-tier-{tier}": tier for tier in notebooks.TIERS if any(t == tier for _, t in grouped)}
     lines = ["## Claims ledger", "",
@@ -90,7 +69,7 @@ def _claims(grouped: Grouped) -> list[str]:
                 where = f'<span class="nf-tier-{tier}">{tier}</span>'
                 rows.append(f"| {cell(claim['id'])} {cell(claim['text'])} | {where} | {verdict} | {_evidence(claim)} |")
         table = ["| claim | tier | verdict | evidence |", "|---|---|---|---|", *rows]
-        lines += [f"### {slug}", "", *(table if rows else ["No claims are recorded."]), ""]
+        lines += [f"### {titles[slug]}", "", *(table if rows else ["No claims are recorded."]), ""]
     return lines
 
 
@@ -107,9 +86,12 @@ def results_page(records: list[dict], problems: list[str], compared: Sequence[re
         lines += [*(f"- {cell(line)}" for line in shown), "", ":::", ""]
     if not records:
         return "\n".join([*lines, "No runs are recorded yet. `nearfar run <slug>` records one.", ""])
-    links = {slug: f"[{slug}](../notebooks/{part}/{slug}.ipynb)" for slug, part in papers.slugs().items()}
-    grouped = {key: mine for key, mine in results.groups(records).items() if key[0] in links}
-    lines += [*_multipliers(grouped, links), *_reported(compared, links), *_claims(grouped)]
+    known = papers.slugs()
+    mine = [record for record in records if record["slug"] in known]
+    links = {slug: f"[{cell(names.short(slug))}](../notebooks/{part}/{slug}.ipynb)" for slug, part in known.items()}
+    titles = {paper.slug: cell(names.full(paper)) for paper in papers.all_papers()}
+    titles |= {paper.slug: cell(paper.title) for paper in papers.comparisons()}
+    lines += [*_multipliers(mine), *_reported(compared, links), *_claims(results.groups(mine), titles)]
     lines += ["## Download", "",
               "{download}`measurements.csv <_generated/measurements.csv>` holds every recorded number, "
               "{download}`claims.csv <_generated/claims.csv>` every verdict, of each seed and of all together, "

@@ -1,6 +1,7 @@
 """One zip for a classroom without a network: the built site, and the checkout that its notebooks run in."""
 
 import io
+import os
 import subprocess
 import zipfile
 from html.parser import HTMLParser
@@ -60,10 +61,14 @@ def pack(target: Path | None = None) -> Path:
         if page.suffix == ".html" and (needed := fetched(page.read_text(encoding="utf-8"))):
             raise NearFarError(f"{page.relative_to(folder)} needs {needed[0]}; keep a copy in book/_static instead.")
     command = ["git", "-C", str(folder), "ls-files", "-z"]
-    listed = subprocess.run(command, capture_output=True, text=True)
-    if listed.returncode:
-        raise NearFarError(f"{folder} is no git clone, so what belongs to the book is not known; clone it.")
-    kept = [folder / name for name in sorted(filter(None, listed.stdout.split("\0"))) if (folder / name).is_file()]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as problem:
+        raise NearFarError(
+            f"{folder} is no git clone, so what belongs to the book is not known; clone it."
+        ) from problem
+    names = sorted(filter(None, os.fsdecode(listed).split("\0")))
+    kept = [folder / name for name in names if (folder / name).is_file()]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("near-and-far/README.txt", _README)

@@ -1,73 +1,58 @@
-"""The two figures over all chapters: curves of the records, and data multipliers with their intervals."""
+"""The landing page's picture of all chapters, from the records, and below it those that cannot stand on its axis."""
 
-import math
-from pathlib import Path
-
-from nearfar import plots
-from nearfar.press import pages
+from nearfar.chapters import papers
+from nearfar.press import names, pages
+from nearfar.press.landscape import Dot, drawing
 from nearfar.runs import results
 
-
-def curves_figure(records: list[dict], path: Path) -> None:
-    """Small multiples: headline metric against training-set size, each chapter at its highest tier.
-
-    There must be a chapter with a data multiplier.
-    """
-    import matplotlib.pyplot as plt
-    import pandas
-
-    plots.theme()
-    panels = pages.panels(records)
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(5.0 * columns, 3.5 * rows), squeeze=False)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
-    for ax, (slug, mine, (chosen, multiplier)) in zip(axes.flat, panels, strict=False):
-        table = pandas.DataFrame([{"seed": r["seed"], **row} for r in mine for row in r["measurements"]])
-        roles = {chosen["method"]: "method", chosen["baseline"]: "baseline"}
-        plots.scaling_curve(table, chosen["metric"], roles, ax=ax)
-        ax.set_title(f"{slug} ({mine[0]['tier']}): {multiplier.label}", fontsize=10)
-        ax.set_xlabel("training-set size (samples)")
-    figure.savefig(path)
-    plt.close(figure)
+LEGEND = (
+    "Each dot is a paper. Its place says <b>how many times more data the baseline needs for the method’s score</b>: "
+    "right of 1× the method is ahead, left of it the baseline. Lines are 95 % t intervals over seeds; where a line "
+    "crosses 1×, these runs show no difference. Arrows lead beyond the axis; hollow dots come from the smoke tier. "
+    "Baselines, data and measures differ from chapter to chapter: a dot further right is not a better method. "
+    "Point at a dot for title and verdicts, follow it to the chapter."
+)
 
 
-def forest_figure(records: list[dict], path: Path) -> None:
-    """Data multipliers of all chapters with their intervals, on one logarithmic axis; there must be one."""
-    import matplotlib.pyplot as plt
-
-    plots.theme()
-    rows = [(f"{slug} ({mine[0]['tier']})", found[1]) for slug, mine in pages.highest(records).items()
-            if (found := pages.multiplier(mine)[0])]  # fmt: skip
-    figure, ax = plt.subplots(figsize=(7.4, 1.4 + 0.45 * len(rows)))
-    for y, (_, multiplier) in enumerate(reversed(rows)):
-        _forest_row(ax, y, multiplier)
-    ax.axvline(1, color=plots.colour("neutral"), linewidth=1)
-    ax.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
-    ax.set_ylim(-0.6, len(rows) - 0.4)
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    ax.set_xlabel("data multiplier\nline: 95 % t interval over seeds\narrow: beyond the range of sizes")
-    figure.savefig(path)
-    plt.close(figure)
+def _told(paper: papers.Paper, records: list[dict], multiplier: results.Multiplier) -> str:
+    """Title, number, verdicts and runs of one chapter, a line each, as plain text."""
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in pages.counts(records).items())
+    said = f"{multiplier} data: {pages.reading(multiplier)}"
+    return "\n".join(
+        [
+            names.full(paper),
+            said,
+            f"Claims: {counts or 'none recorded'}",
+            f"{records[0]['tier']} tier, {pages.seeds(records)}",
+        ]
+    )
 
 
-def _forest_row(ax, y: int, multiplier: results.Multiplier) -> None:
-    """A dot with its interval, cut with an arrow where it leaves the range of sizes; for a bound only the arrow."""
-    ink = plots.colour("method")
-    if multiplier.kind == "undefined":
-        ax.text(1, y, " undefined", color=plots.colour("neutral"), va="center", fontsize=9)
-        return
-    if multiplier.kind != "exact":
-        ax.plot(multiplier.value, y, marker=">" if multiplier.kind == "above" else "<", markersize=9, color=ink)
-        return
-    ax.plot(multiplier.value, y, "o", color=ink)
-    if math.isnan(multiplier.low):  # one seed
-        return
-    low, high = max(multiplier.low, multiplier.smallest), min(multiplier.high, multiplier.largest)
-    ax.plot([low, high], [y, y], color=ink)
-    if multiplier.low < low:
-        ax.plot(low, y, marker="<", color=ink)
-    if multiplier.high > high:
-        ax.plot(high, y, marker=">", color=ink)
+def sorted_out(records: list[dict]) -> tuple[list[Dot], dict[str, list[papers.Paper]]]:
+    """The chapters that have a data multiplier, as dots, and those that have none, by the reason."""
+    best, dots, without = pages.highest(records), [], {}
+    for paper in papers.all_papers():
+        mine = best.get(paper.slug, [])
+        found, why = pages.multiplier(mine) if mine else (None, "no run is recorded yet")
+        if found is None or found[1].kind == "undefined":
+            without.setdefault(found[1].note if found else why.rstrip("."), []).append(paper)
+            continue
+        link = f"../notebooks/{paper.part}/{paper.slug}.html"
+        told = _told(paper, mine, found[1])
+        dots.append(Dot(names.short(paper.slug), paper.part, link, told, found[1], mine[0]["tier"] != "smoke"))
+    return dots, without
+
+
+def overview(records: list[dict]) -> str:
+    """Markdown of the overview, or a line that says why there is none."""
+    dots, without = sorted_out(records)
+    if not dots and not records:
+        return "No runs are recorded yet, so there are no curves to show. `nearfar run <slug>` records one.\n"
+    lines = []
+    if dots:
+        lines += ["```{raw} html", '<figure class="nf-overview" id="overview-multipliers">', drawing(dots),
+                  f"<figcaption><p>{LEGEND}</p></figcaption>", "</figure>", "```", ""]  # fmt: skip
+    for why, lacking in without.items():
+        links = ", ".join(f"[{pages.cell(names.short(p.slug))}](../notebooks/{p.part}/{p.slug}.ipynb)" for p in lacking)
+        lines += [f"**Not on the axis**, because {pages.cell(why)}: {links}.", ""]
+    return "\n".join(lines)

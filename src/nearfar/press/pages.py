@@ -12,12 +12,10 @@ from types import MappingProxyType
 
 from nearfar.chapters import notebooks, papers
 from nearfar.errors import NearFarError
-from nearfar.press import folding
+from nearfar.press import folding, names
 from nearfar.runs import results, verdicts
 
 REPOSITORY = "near-and-far/near-and-far"
-PANELS = 12  # chapters in the overview, spread over the parts
-
 
 NOTHING: Mapping = MappingProxyType({})
 Groups = Mapping[str, Mapping[str, str]]
@@ -65,9 +63,29 @@ def multiplier(records: list[dict]) -> tuple[tuple[dict, results.Multiplier] | N
 
 
 def multiplier_line(found: results.Multiplier) -> str:
-    """For a card: the number, or that it is undefined, and why it is no more than a bound or undefined."""
-    said = "Data multiplier undefined" if found.kind == "undefined" else f"**{cell(str(found))}** data"
-    return f"{said}: {cell(found.note)}." if found.note else said
+    """For a card: the number and what it says, or that it is undefined, and why it is a bound or undefined."""
+    if found.kind == "undefined":
+        return f"Data multiplier undefined: {cell(found.note)}."
+    return f"**{cell(str(found))}** data: {cell('; '.join(filter(None, [reading(found), found.note])))}."
+
+
+def reading(found: results.Multiplier) -> str:
+    """What a data multiplier says in words, as plain text."""
+    if found.kind == "undefined":
+        return "it cannot be told"
+    if found.kind != "exact":
+        return f"the method needs far {'less' if found.kind == 'above' else 'more'} data than its baseline"
+    if math.isnan(found.low):
+        return "one seed, so chance is not ruled out"
+    if found.low <= 1 <= found.high:
+        return "no difference shown"
+    return f"the method needs {'less' if found.low > 1 else 'more'} data than its baseline"
+
+
+def counts(records: list[dict]) -> dict[str, int]:
+    """{verdict: claims of one chapter at one tier that got it over all seeds}, without zeros."""
+    told = [claim["verdict"] for claim in verdicts.over_seeds(records)]
+    return {verdict: told.count(verdict) for verdict in verdicts.VERDICTS if verdict in told}
 
 
 def duration(seconds: float) -> str:
@@ -137,13 +155,19 @@ def thumbnail(figure: str, path: Path) -> None:
     image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def filters(groups: Groups, items: str, noun: str, menus: Groups | None = None) -> str:
+def filters(groups: Groups, items: str, noun: str, menus: Groups = NOTHING, search: str = "") -> str:
     """Buttons, and menus where there are many choices, that show some of a page's items only.
 
     groups, menus: {what is chosen: {class of an item, or of something in it: label}}; items: CSS selector of the
-    items; noun: what they are, for the line that says how many are shown.
+    items; noun: what they are, for the line that says how many are shown; search: what a field for words of theirs
+    gives as an example, if there is to be one.
     """
     lines = [f'<div class="nf-filter" data-items="{items}" data-noun="{html.escape(noun)}" hidden>']
+    if search:
+        lines.append(
+            '<div role="search" aria-label="Search"><label><span>Search</span>'
+            f'<input type="search" placeholder="{html.escape(search)}" autocomplete="off"></label></div>'
+        )
     for name, options in groups.items():
         buttons = "".join(
             f'<button type="button" data-class="{value}" aria-pressed="false">{html.escape(label)}</button>'
@@ -152,7 +176,7 @@ def filters(groups: Groups, items: str, noun: str, menus: Groups | None = None) 
         lines.append(
             f'<div role="group" aria-label="{html.escape(name)}"><span>{html.escape(name)}</span>{buttons}</div>'
         )
-    for name, options in (menus or {}).items():
+    for name, options in menus.items():
         choices = "".join(f'<option value="{value}">{html.escape(label)}</option>' for value, label in options.items())
         lines.append(
             f'<div role="group" aria-label="{html.escape(name)}"><label><span>{html.escape(name)}</span>'
@@ -179,7 +203,7 @@ def card(
     """
     mine = topics.get(paper.slug, ())
     classes = " ".join(["nf-card", f"nf-part-{paper.part}", *map(_topic_class, mine)])
-    lines = [f":::{{grid-item-card}} {paper.title}", f":link: {folder}notebooks/{paper.part}/{paper.slug}",
+    lines = [f":::{{grid-item-card}} {names.full(paper)}", f":link: {folder}notebooks/{paper.part}/{paper.slug}",
              ":link-type: doc", f":class-item: {classes}"]  # fmt: skip
     lacking = pictures.get(paper.slug)
     if lacking == "":
@@ -190,8 +214,7 @@ def card(
     best = highest(records).get(paper.slug, [])
     if best:
         found, why = multiplier(best)
-        counts = [claim["verdict"] for claim in verdicts.over_seeds(best)]
-        said = ", ".join(f"{counts.count(v)} {badge(v)}" for v in verdicts.VERDICTS if v in counts)
+        said = ", ".join(f"{count} {badge(verdict)}" for verdict, count in counts(best).items())
         lines += [multiplier_line(found[1]) if found else f"No data multiplier: {cell(why.rstrip('.'))}.", "",
                   f"Claims: {said or 'none recorded'}", "",
                   f"{best[0]['tier']} tier, {seeds(best)}. A run: {cost(records)}."]  # fmt: skip
@@ -208,36 +231,18 @@ def gallery(
     pictures: Mapping[str, str] = NOTHING,
     topics: Mapping[str, tuple[str, ...]] = NOTHING,
 ) -> str:
-    """Cards of all chapters, to be filtered by part and topic, or of one part's; the rest as for `card`."""
+    """Cards of all chapters, to be searched and filtered, or of one part's; the rest as for `card`."""
     shown = [p for p in papers.all_papers() if part in (None, p.part)]
     by_slug = {p.slug: [r for r in records if r["slug"] == p.slug] for p in shown}
     cards = [card(p, by_slug[p.slug], folder, pictures, topics) for p in shown]
     parts = {f"nf-part-{key}": title for key, title in papers.PARTS.items() if any(p.part == key for p in shown)}
     named = sorted({topic for p in shown for topic in topics.get(p.slug, ())})
-    menus = {"Topic": {_topic_class(topic): topic for topic in named}} if len(named) > 1 else {}
-    buttons = filters({"Part": parts}, ".nf-card", "chapters", menus) if len(parts) > 1 else ""
-    return "\n".join([buttons, "::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, "::::", ""])
-
-
-def panels(records: list[dict]) -> list[tuple[str, list[dict], tuple[dict, results.Multiplier]]]:
-    """Chapters with a data multiplier, at their highest tiers: at most `PANELS`, of each part the first ones."""
-    every = [(slug, mine, found) for slug, mine in highest(records).items() if (found := multiplier(mine)[0])]
-    known = papers.slugs()
-    place = {slug: [s for s, _, _ in every if known[s] == known[slug]].index(slug) for slug, _, _ in every}
-    first = sorted(every, key=lambda panel: place[panel[0]])[:PANELS]
-    return [panel for panel in every if panel in first]
-
-
-def overview(records: list[dict]) -> str:
-    """Markdown of the overview's figure, or a line that says why there is none."""
-    shown, known = panels(records), papers.slugs()
-    if not shown:
-        return "No runs are recorded yet, so there are no curves to show. `nearfar run <slug>` records one.\n"
-    some = "" if len(shown) == len(known) else f" Shown are {len(shown)} of {len(known)} chapters."
-    lines = ["```{figure} _generated/curves.png",
-             ":alt: For each chapter, one panel with the score of the method and of its baseline against training-set "
-             "size.", ":name: overview-curves", "",
-             "A curve, not a number. Each panel is one paper: its method and its baseline over growing training sets, "
-             "drawn from the recorded runs. The title says how many times more data the baseline needs for the same "
-             f"score, with its 95 % t interval over seeds.{some}", "```", ""]  # fmt: skip
-    return "\n".join(lines)
+    judged = {v for mine in by_slug.values() for best in highest(mine).values() for v in counts(best)}
+    menus = {
+        "Part": parts,
+        "Topic": {_topic_class(topic): topic for topic in named},
+        "A claim": {f"nf-{v.replace(' ', '-')}": v for v in verdicts.VERDICTS if v in judged},
+    }
+    menus = {name: choices for name, choices in menus.items() if len(choices) > 1}
+    chosen = filters({}, ".nf-card", "chapters", menus, "SMOTE, queue, regression …") if part is None else ""
+    return "\n".join([chosen, "::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, "::::", ""])

@@ -28,10 +28,22 @@ def notebook_json(text: str, slug: str) -> str:
 
 
 def _bib_entry(slug: str, title: str, authors: str, year: int, arxiv: str, venue: str) -> str:
+    title, venue = _as_latex(title), _as_latex(venue)
     fields = {"title": title, "author": authors, "booktitle": venue, "year": str(year), "eprint": arxiv}
     kind = "inproceedings" if venue else "misc"
     lines = [f"  {name:9} = {{{value}}}," for name, value in fields.items() if value]
     return "\n".join([f"\n@{kind}{{{slug},", *lines, "}", ""])
+
+
+def _as_latex(text: str) -> str:
+    """Plain text as BibTeX has it; braces, which keep capitals, stay."""
+    special = {"\\": "\\textbackslash{}", "%": "\\%", "~": "\\textasciitilde{}"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def _as_markdown(text: str) -> str:
+    """A title's text as a heading has it, without the braces of BibTeX."""
+    return text.replace("{", "").replace("}", "").replace("\\", "\\\\")
 
 
 def _toc_with(toc: str, slug: str, part: str) -> str:
@@ -62,9 +74,18 @@ def _toc_with(toc: str, slug: str, part: str) -> str:
     return "".join(lines)
 
 
-def _validate(slug: str, part: str, title: str, authors: str, year: int, arxiv: str, venue: str) -> None:
+def _validate_slug(slug: str) -> None:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
         raise NearFarError(f"slug must be lower-case letters, digits and single hyphens, got {slug!r}.")
+    if slug in papers.PARTS:
+        raise NearFarError(
+            f"{slug!r} is the name of a part, whose notebook compares the part's methods; choose another slug."
+        )
+    if slug in papers.slugs():
+        raise NearFarError(f"the book already has a chapter called {slug!r}; choose another slug.")
+
+
+def _validate(part: str, title: str, authors: str, year: int, arxiv: str, venue: str) -> None:
     if part not in papers.PARTS:
         raise NearFarError(
             f"no part is called {part!r}.{nearest(part, papers.PARTS)} Parts: {', '.join(papers.PARTS)}."
@@ -74,7 +95,7 @@ def _validate(slug: str, part: str, title: str, authors: str, year: int, arxiv: 
     if not 1900 <= year <= 2100:
         raise NearFarError(f"year must lie between 1900 and 2100, got {year}.")
     for name, value in {"title": title, "authors": authors, "arxiv": arxiv, "venue": venue}.items():
-        if value.count("{") != value.count("}") or "\n" in value:
+        if value.count("{") != value.count("}") or len(value.splitlines()) > 1:
             raise NearFarError(f"{name} must be one line with balanced braces, got {value!r}.")
     if wrong := [name for name in authors.split(" and ") if name.count(",") > 2]:  # as in "Doe, Jr., John"
         raise NearFarError(f'authors must be as in "Surname, First and Surname, First", got {wrong[0]!r} as one.')
@@ -106,17 +127,16 @@ def create(
     For a paper of the course's plan, what is not given comes from there.
     Raises `NearFarError` and leaves everything as it was when an argument is bad, the slug is taken or a write fails.
     """
+    _validate_slug(slug)
     given = {"part": part, "title": title, "authors": authors, "year": year, "arxiv": arxiv}
     part, title, authors, year, arxiv = _filled(slug, given).values()
-    _validate(slug, part, title, authors, year, arxiv, venue)
+    _validate(part, title, authors, year, arxiv, venue)
     folder = papers.root()
     papers.all_papers()  # begin from a registry that agrees with itself
     toc, bib = folder / "_toc.yml", folder / "book" / "references.bib"
     notebook, opener = folder / "notebooks" / part / f"{slug}.ipynb", folder / "book" / "parts" / f"{part}.md"
-    if slug in papers.slugs():
-        raise NearFarError(f"the book already has a chapter called {slug!r}; choose another slug.")
     entries = bib.read_text(encoding="utf-8")
-    text = TEMPLATE.read_text(encoding="utf-8").replace("@SLUG@", slug).replace("@TITLE@", title.strip("{}"))
+    text = TEMPLATE.read_text(encoding="utf-8").replace("@SLUG@", slug).replace("@TITLE@", _as_markdown(title))
     writes = {notebook: notebook_json(text, slug), toc: _toc_with(toc.read_text(encoding="utf-8"), slug, part)}
     if not re.search(rf"@\w+\{{\s*{re.escape(slug)}\s*,", entries):  # it may be cited already
         writes[bib] = entries + _bib_entry(slug, title, authors, year, arxiv, venue)

@@ -21,6 +21,7 @@ from nearfar.press import (
     ledger,
     overviews,
     pages,
+    problems,
     reported,
 )
 from nearfar.runs import execute, multiplier, results
@@ -185,7 +186,7 @@ def stage(tier: str, site: Path) -> list[str]:
             target = site / path.relative_to(folder)
             _copy_if_changed(ran if path.suffix == ".ipynb" and ran.is_file() else path, target)
             kept.add(target)
-    records, problems = results.read_all()
+    records, broken = results.read_all()
     known = papers.slugs()
     records = freshness.marked([r for r in records if r["slug"] in known], folder / "_build" / "code-hashes.json")
     errors, pictures, files = _chapters(tier, records, site)
@@ -193,8 +194,10 @@ def stage(tier: str, site: Path) -> list[str]:
     entries = course.read(folder).entries if (folder / course.FILE).is_file() else {}
     kept |= _course_pages(site, put) if entries else set()
     topics = {slug: entry.topics for slug, entry in entries.items()}
+    if (folder / problems.FILE).is_file():
+        put("book/problems.md", problems.page(records, entries, problems.read(folder)[0]))
     compared = reported.compare((entries[slug] for slug in known if slug in entries), records)
-    put("book/results.md", ledger.results_page(records, problems, compared))
+    put("book/results.md", ledger.results_page(records, broken, compared))
     put("book/_generated/gallery.md", pages.gallery(records, "../", None, pictures, topics))
     for part in dict.fromkeys(known.values()):
         put(f"book/_generated/gallery-{part}.md", pages.gallery(records, "../../", part, pictures, topics))
@@ -203,17 +206,10 @@ def stage(tier: str, site: Path) -> list[str]:
               "reported": reported.table(compared)}  # fmt: skip
     for name, table in tables.items():
         put(f"book/_generated/{name}.csv", table.to_csv(index=False))
-    put("book/_generated/overview.md", pages.overview(records))
+    put("book/_generated/overview.md", overviews.overview(records))
     put("book/_generated/costs-tiers.md", costs.tiers_table(records, len(entries) or len(known)))
     put("book/_generated/costs-disk.md", costs.disk(folder))
     put("book/_generated/costs-plan.md", costs.plan_table(folder / "benchmarks" / "planning.json"))
-    if pages.panels(records):
-        inputs = json.dumps(pages.highest(records), sort_keys=True) + _code(
-            overviews, pages, plots, results, multiplier
-        )
-        for draw, name in ((overviews.curves_figure, "curves.png"), (overviews.forest_figure, "forest.png")):
-            path = site / "book" / "_generated" / name
-            kept |= _draw_if_changed(path, inputs, lambda path, draw=draw: draw(records, path))
     for path in [p for p in site.rglob("*") if p.is_file() and p not in kept]:
         path.unlink()
     return list(errors)

@@ -10,7 +10,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from nearfar.chapters import papers
+from nearfar.chapters import dependencies, notebooks, papers
 from nearfar.errors import NearFarError
 from nearfar.runs.run import write_atomically, write_bytes_atomically
 
@@ -21,12 +21,12 @@ _CHECKS = "# These lines check the answer:"
 def split(source: str) -> tuple[str, str]:
     """(answer, checks) of a solution: checks are the statements `assert` and `print` at its end, from the first assert.
 
-    The two put together are the whole.  Raises `NearFarError` for code that does not parse.
+    The two put together are the whole; a solution in IPython's own syntax has no checks that stand alone.
+    Raises `NearFarError` for code that does not parse.
     """
-    try:
-        body = ast.parse(source).body
-    except SyntaxError as problem:
-        raise NearFarError(f"a solution is not valid Python: {problem.msg} (line {problem.lineno}).") from problem
+    body = dependencies.parsed(notebooks.python(source), "a solution").body
+    if notebooks.python(source) != source:
+        return source, ""
     first = len(body)
     while first and (isinstance(body[first - 1], ast.Assert) or _prints(body[first - 1])):
         first -= 1

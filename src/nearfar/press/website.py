@@ -1,11 +1,14 @@
 """Our part of the Sphinx build: an extension in `_config.yml`; `python -m nearfar.press.website` runs it all."""
 
+import base64
 import functools
 import hashlib
 import html
 import re
+import struct
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pybtex.plugin
@@ -17,9 +20,57 @@ LONGEST = 200  # characters of a description; search engines show about 160
 UNDECLARED = ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex")
 
 
+LARGE = 760  # pixels: wider figures have several panels, and a phone shows them in a box that scrolls
+LEAST = 0.6  # of the size at which they were drawn: letters of 16 pixels stay at nearly ten
+
+
 def version() -> str:
-    """Changes when this file does; the whole site is then written anew."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """Changes when this file does, or a style or script; all pages are then written anew.
+
+    Sphinx alone would leave a changed style lying when no page changed, and pages name its checksum.
+    """
+    own = sorted(path for kind in ("css", "js") for path in (papers.root() / "book" / "_static").glob(f"*.{kind}"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in (Path(__file__), *own))).hexdigest()
+
+
+def width(picture: bytes) -> int:
+    """Pixels of a PNG or an SVG; 0 where it cannot be told."""
+    if picture.startswith(b"\x89PNG\r\n\x1a\n"):
+        return struct.unpack(">I", picture[16:20])[0]
+    found = re.search(rb'<svg[^>]*?\swidth="([\d.]+)(pt|px)?"', picture)
+    return round(float(found[1]) * (4 / 3 if found[2] == b"pt" else 1)) if found else 0
+
+
+def boxed(body: str, read: Callable[[str], bytes]) -> str:
+    """HTML of a page with each wide figure in a box of its own, which says how wide it must be to be read.
+
+    Pictures of cards, of which a page may have one for each chapter, are fetched when they come near.
+    read: the bytes of the picture at an address, nothing for one that is not of this book.
+    """
+
+    def box(tag: re.Match) -> str:
+        address = html.unescape(re.search(r'\ssrc="([^"]*)"', tag[0])[1])
+        embedded = re.match(r"data:image/\w+;base64,", address)
+        # the head of a picture says how wide it is
+        picture = base64.b64decode(address[embedded.end() :][:400]) if embedded else read(address)
+        if (pixels := width(picture)) <= LARGE:
+            return tag[0]
+        return f'<span class="nf-box" style="--nf-least: {LEAST * pixels:.0f}px">{tag[0]}</span>'
+
+    body = re.sub(r"<img (?=[^>]*\bsd-card-img-top\b)", '<img loading="lazy" ', body)
+    return re.sub(r'<img\s(?:[^>]*\s)?src="[^"]*"[^>]*>', box, body)
+
+
+def _box_figures(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Wide figures of a page; pictures are read where they come from, since copies are made only at the end."""
+    sources = {name: path for path, name in app.builder.images.items()}
+
+    def read(address: str) -> bytes:
+        path = Path(app.srcdir) / sources.get(address.rpartition("/")[2], "")
+        return path.read_bytes() if "/_images/" in f"/{address}" and path.is_file() else b""
+
+    if "body" in context:
+        context["body"] = boxed(context["body"], read)
 
 
 def description(paragraphs: list[str]) -> str:
@@ -64,6 +115,7 @@ def setup(app) -> dict:
     app.add_config_value("nearfar_website", version(), "html")
     app.connect("builder-inited", _allow_parallel)
     app.connect("html-page-context", _add_head)
+    app.connect("html-page-context", _box_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

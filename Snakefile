@@ -71,13 +71,13 @@ rule chapter:
     resources:
         gpu=GPUS,
     params:
-        python=sys.executable,
+        python=lambda wildcards: sys.executable,  # of a string Snakemake would fill in {}
         code=lambda wildcards: notebooks.page_hash(papers.notebook(wildcards.slug)),
         inputs=lambda wildcards: digest(sources(wildcards)),
     shell:  # the device is no parameter of the rule: `make book` takes what `make test` ran on the CPU
-        "OMP_NUM_THREADS=1 {params.python} -m nearfar.cli run {wildcards.slug} --tier {wildcards.tier} "
-        "--seed {wildcards.seed} --device {DEVICE} --output {output.executed} --results _build/results "
-        "> {log} 2>&1"
+        "OMP_NUM_THREADS=1 {params.python:q} -m nearfar.cli run {wildcards.slug} --tier {wildcards.tier} "
+        "--seed {wildcards.seed} --device {DEVICE:q} --output {output.executed:q} --results _build/results "
+        "> {log:q} 2>&1"
 
 
 rule page:
@@ -89,11 +89,11 @@ rule page:
         "_build/runs/pages/{name}.log",
     threads: 1
     params:
-        python=sys.executable,
+        python=lambda wildcards: sys.executable,
         code=lambda wildcards: notebooks.page_hash(papers.root() / f"book/{wildcards.name}.ipynb"),
         inputs=lambda wildcards: digest(page_sources(wildcards)),
     shell:
-        "OMP_NUM_THREADS=1 NEARFAR_STATIC=1 {params.python} -m papermill {input[0]} {output} --cwd book > {log} 2>&1"
+        "OMP_NUM_THREADS=1 {params.python:q} -m nearfar.runs.execute {input[0]:q} {output:q} > {log:q} 2>&1"
 
 
 # ---------------------------------------------------------------------------------------------- many runs
@@ -129,9 +129,9 @@ rule recorded:  # the record itself is no output here: Snakemake deletes the out
         mem_mb=lambda wildcards: given(wildcards)["memory"],
         runtime=lambda wildcards: given(wildcards)["minutes"],
     params:
-        python=sys.executable,
-        records=config.get("records", "results"),
+        python=lambda wildcards: sys.executable,
+        records=lambda wildcards: config.get("records", "results"),
     shell:
-        "OMP_NUM_THREADS=1 {params.python} -m nearfar.cli run {wildcards.slug} --tier {wildcards.tier} "
-        "--seed {wildcards.seed} --device {DEVICE} --results {params.records} "
-        "--output _build/sweep/{wildcards.tier}/{wildcards.slug}/seed-{wildcards.seed}.ipynb > {log} 2>&1"
+        "OMP_NUM_THREADS=1 {params.python:q} -m nearfar.cli run {wildcards.slug} --tier {wildcards.tier} "
+        "--seed {wildcards.seed} --device {DEVICE:q} --results {params.records:q} "
+        "--output _build/sweep/{wildcards.tier}/{wildcards.slug}/seed-{wildcards.seed}.ipynb > {log:q} 2>&1"

@@ -1,24 +1,32 @@
 """The command line: `nearfar list | run | sweep | results | data | new | book | slides | student | offline`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import cyclopts
 
+from nearfar import paths
 from nearfar.errors import NearFarError
 
-app = cyclopts.App(name="nearfar", help="Near & Far: representation learning, one notebook per paper.")
+app = cyclopts.App(
+    name="nearfar",
+    help="Near & Far: representation learning, one notebook per paper.",
+    suppress_keyboard_interrupt=False,  # `main` says so
+)
 Tier = Literal["smoke", "small", "medium", "full"]
 
 
 @app.command(name="list")
 def list_papers():
     """Show every paper of the book: slug, part, year, title; then the notebooks that compare a part's methods."""
+    from nearfar import methods
     from nearfar.chapters import papers
 
-    for paper in (*papers.all_papers(), *papers.comparisons()):
-        print(f"{paper.slug:34} {paper.part:12} {paper.year or '    '}  {paper.title}")
+    compared = map(methods.entry, papers.comparisons() if papers.in_checkout() else ())
+    for paper in (*methods.papers().values(), *compared):
+        print(f"{paper['slug']:34} {paper['part']:12} {paper['year'] or '    '}  {paper['title']}")
 
 
 def _value(text: str):
@@ -92,7 +100,8 @@ def show_record(path: Path) -> None:
     for claim in record["claims"]:
         print(f"{claim['id']} {claim['verdict']}: {claim['text']}\n   {claim['evidence']}")
     print(f"These are the verdicts of one seed; those of all seeds: nearfar results {record['slug']}")
-    print(f"{record['seconds']:.0f} s, {record['peak_memory']['host_MiB']:.0f} MiB -> {path}")
+    memory = f", {record['peak_memory']['host_MiB']:.0f} MiB" if "host_MiB" in record["peak_memory"] else ""
+    print(f"{record['seconds']:.0f} s{memory} -> {path}")
 
 
 @app.command(name="results")
@@ -261,11 +270,27 @@ def offline():
 
 
 def main() -> None:
-    """Entry point: errors that a reader can act on are one line and exit code 1."""
+    """Entry point: errors that a reader can act on are one line and exit code 1; Ctrl-C is one line and 130."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # no stream under pythonw
+        stream.reconfigure(errors="replace")  # a terminal that has no × shows ?
+    os.environ.update(paths.settled())
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
     except NearFarError as problem:
         sys.exit(f"nearfar: {problem}")
+    except KeyboardInterrupt:
+        print("nearfar: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read has read enough, as in `nearfar list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        sys.exit(f"nearfar: {where}{problem.strerror or problem}; see who may read and write there, and what it is.")
 
 
 if __name__ == "__main__":

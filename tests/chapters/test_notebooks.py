@@ -121,3 +121,25 @@ def test_a_cell_that_only_draws_does_not_count(toybook):
     assert notebooks.code_hash("toy", "smoke") == before
     edit(path, '"drawing"', '"other"')
     assert notebooks.code_hash("toy", "smoke") != before
+
+
+def test_the_statement_that_fetches_the_package_does_not_count(toybook):
+    path = toybook / "notebooks/contrastive/toy.ipynb"
+    source = "try:\n    import nearfar\nexcept ModuleNotFoundError:\n    fetch()\nimport torch\n"
+    cell = {"cell_type": "code", "metadata": {"tags": ["imports"]}, "source": source}
+    edit(path, '"cells": [', '"cells": [' + json.dumps(cell) + ",")
+    before = notebooks.code_hash("toy", "smoke")
+    edit(path, "fetch()", "fetch_otherwise()")
+    assert notebooks.code_hash("toy", "smoke") == before
+    edit(path, "import torch", "import numpy")
+    assert notebooks.code_hash("toy", "smoke") != before
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("seed = int('3')", "`seed = int"), ("a, b = 1, 2", "`a, b ="), ("seed =", "not valid")]
+)
+def test_a_parameter_that_is_no_plain_value_is_named(toybook, line, said):
+    path = toybook / "notebooks/contrastive/toy.ipynb"
+    edit(path, "seed = 0", line)
+    with pytest.raises(NearFarError, match=f"cell parameters.*{said}"):
+        notebooks.parameters(path)

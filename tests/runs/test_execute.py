@@ -33,7 +33,7 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(toybook):
     assert not (toybook / "_build").exists() and not (toybook / "results").exists()
 
 
-def test_a_cell_that_raises_is_named_and_leaves_no_record(toybook):
+def test_a_cell_that_raises_is_named_and_leaves_no_record(toybook, forking):
     with pytest.raises(NearFarError, match=r"toy.ipynb, cell \d+: RuntimeError: the cell was asked to crash"):
         execute.run("toy", parameters={"crash": True}, progress=False)
     assert files(toybook / "_build") == ["runs/smoke/toy/seed-0.failed.ipynb"]
@@ -42,13 +42,13 @@ def test_a_cell_that_raises_is_named_and_leaves_no_record(toybook):
     assert files(toybook / "_build") == ["runs/smoke/toy/seed-0.ipynb"]
 
 
-def test_a_notebook_that_records_nothing_is_an_error(toybook):
+def test_a_notebook_that_records_nothing_is_an_error(toybook, forking):
     edit(toybook / "notebooks/contrastive/toy.ipynb", '"run.finish(budget=budget)"', '"pass"')
     with pytest.raises(NearFarError, match="wrote no record"):
         execute.run("toy", progress=False)
 
 
-def test_a_dead_kernel_is_one_line(toybook):
+def test_a_dead_kernel_is_one_line(toybook, forking):
     notebook = toybook / "notebooks/contrastive/toy.ipynb"
     edit(notebook, 'raise RuntimeError(\\"the cell was asked to crash\\")', "os._exit(9)")
     edit(notebook, '"import nearfar\\n"', '"import nearfar, os\\n"')
@@ -73,7 +73,7 @@ def test_a_killed_run_leaves_nothing_half_written_and_runs_again(toybook, delay)
     assert files(toybook / "results") == ["smoke/toy/seed-0.json"]
 
 
-def test_a_notebook_that_wants_too_much_memory_is_one_line(toybook):
+def test_a_notebook_that_wants_too_much_memory_is_one_line(toybook, forking):
     notebook = toybook / "notebooks/contrastive/toy.ipynb"
     edit(notebook, 'raise RuntimeError(\\"the cell was asked to crash\\")', "import torch; torch.empty(2**55)")
     with pytest.raises(NearFarError, match=r"toy.ipynb, cell \d+: .*memory") as caught:

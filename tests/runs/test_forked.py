@@ -29,22 +29,6 @@ LOOKS = (
 )
 
 
-@pytest.fixture(scope="module")
-def variables():
-    with forked.parent() as given:
-        yield given
-
-
-@pytest.fixture
-def forking(variables, monkeypatch):
-    """Sets the environment, which Jupyter reads once per process."""
-    KernelProvisionerFactory.clear_instance()
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    yield
-    KernelProvisionerFactory.clear_instance()
-
-
 def silent():
     """A connection whose other side has been closed, and a number."""
     import socket

@@ -30,9 +30,9 @@ def site(toybook):
     return toybook
 
 
-def start(words):
+def start(words, **variables):
     command = [sys.executable, "-m", "nearfar.cli", *words]
-    environment = {**os.environ, "NEARFAR_ROOT": str(papers.root())}
+    environment = {**os.environ, "NEARFAR_ROOT": str(papers.root()), **variables}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
 
@@ -52,18 +52,21 @@ def everything_is_whole(folder):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_kills(site, name):
+def test_kills(site, name, variables):
+    """Every fifth kernel of a run is started as a user's is; the others are forked, as those of the pipeline are."""
     kills, words = COMMANDS[name]
-    clock = time.time()
-    assert start(words).wait() == 0
-    longest = time.time() - clock
-    chance = random.Random(name)
+    ways, longest, chance = [{}, variables] if name == "run" else [{}], [], random.Random(name)
+    for given in ways:
+        clock = time.time()
+        assert start(words, **given).wait() == 0
+        longest.append(time.time() - clock)
     for number in range(kills):
+        way = min(number % 5, len(ways) - 1)
         if number % 3 == 0:  # from nothing, or from what the kill before left behind
             shutil.rmtree(site / "_build", ignore_errors=True)
             shutil.rmtree(site / "results", ignore_errors=True)
-        process = start(words)
-        time.sleep(chance.uniform(0.2, longest))
+        process = start(words, **ways[way])
+        time.sleep(chance.uniform(0.2, longest[way]))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         everything_is_whole(site)

@@ -16,6 +16,7 @@ from nearfar.errors import NearFarError
 from nearfar.runs import pipeline, results, sweep
 
 pytest.importorskip("snakemake")
+pytestmark = pytest.mark.usefixtures("forking")
 
 
 def go(tiers=("smoke",), seeds=(0, 1), **options):
@@ -106,7 +107,7 @@ def test_a_killed_sweep_goes_on(toybook, kill):
     edit(toybook / "notebooks/contrastive/toy.ipynb", "run.headline(", "import time; time.sleep(1)\\nrun.headline(")
     code = (
         "from nearfar.chapters import papers; from nearfar.runs import sweep; "
-        "sweep.sweep(['smoke'], range(4), ['toy'], jobs=1, device='cpu', records=papers.root() / 'records')"
+        "sweep.sweep(['smoke'], range(3), ['toy'], jobs=1, device='cpu', records=papers.root() / 'records')"
     )
     environment = {**os.environ, "NEARFAR_ROOT": str(toybook)}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
@@ -121,7 +122,7 @@ def test_a_killed_sweep_goes_on(toybook, kill):
             break
         time.sleep(0.1)
     done = records()
-    assert 1 <= len(done) < 4
+    assert 1 <= len(done) < 3
     assert all(json.loads(text)["claims"] for text in done.values())  # whole ones only
-    assert len(go(seeds=range(4))) == 4 - len(done)
-    assert records().items() >= done.items() and len(records()) == 4
+    assert len(go(seeds=range(3))) == 3 - len(done)
+    assert records().items() >= done.items() and len(records()) == 3

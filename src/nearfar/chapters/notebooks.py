@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib.util
 import json
 import linecache
 import types
@@ -9,11 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from nearfar.chapters import dependencies, papers
+from nearfar.chapters.ipython import python
 from nearfar.errors import NearFarError
 
 TIERS = ("smoke", "small", "medium", "full")
 NO_NUMBERS = (  # houses and modules that cannot change a number of a run
-    "press", "chapters", "runs", "plots", "errors", "processes",
+    "press", "methods", "chapters", "runs", "plots", "errors", "paths", "processes",
     "data.archives", "data.cache", "data.canonical", "data.loading", "data.sources", "data.ubyte",
 )  # fmt: skip
 BUT = ("runs.study",)  # of these, what can
@@ -32,17 +34,15 @@ def code_cells(path: Path) -> list[tuple[int, str, list[str]]]:
         raise NearFarError(f"{path} is not a readable notebook ({problem!r}); restore it from git.") from problem
 
 
-def python(source: str) -> str:
-    """Source without IPython's own lines (magics and shell), which are no Python."""
-    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
-
-
 def method(slug: str) -> types.ModuleType:
     """The `method` cells of a chapter as a module, without a kernel and without running anything else.
 
-    slug: key of the paper, as in `nearfar list`.  Cells run in their order in one fresh namespace on each call.
+    slug: key of the paper, as in `nearfar list`.  Cells run in their order in one fresh namespace on each call; an
+    installed package without a checkout gives the module of `nearfar.methods` that was written from them.
     Raises `NearFarError` that names notebook and cell when a cell fails, or when there is none.
     """
+    if packaged := _packaged(slug):
+        return packaged
     path = papers.notebook(slug)
     name = path.relative_to(papers.root())
     module = types.ModuleType(f"nearfar_method_{slug.replace('-', '_')}")
@@ -53,22 +53,36 @@ def method(slug: str) -> types.ModuleType:
         label = f"{name}, cell {number}"
         linecache.cache[label] = (len(source), None, source.splitlines(keepends=True), label)  # for tracebacks
         try:
-            exec(compile(source, label, "exec"), module.__dict__)
+            exec(compile(python(source), label, "exec"), module.__dict__)
         except Exception as problem:
             raise NearFarError(f"{label} (tag method) failed: {type(problem).__name__}: {problem}") from problem
     return module
 
 
+def _packaged(slug: str) -> types.ModuleType | None:
+    """The chapter's module in an installed package; None where there is a checkout to read, or no such module."""
+    name = f"nearfar.methods.{slug.replace('-', '_')}"
+    if papers.in_checkout() or importlib.util.find_spec(name) is None:
+        return None
+    return importlib.import_module(name)
+
+
 def parameters(path: Path) -> dict:
-    """Names and defaults in the cell tagged `parameters`.  Raises `NearFarError` unless there is exactly one."""
+    """Names and defaults in the cell tagged `parameters`.
+
+    Raises `NearFarError` unless there is exactly one, which gives names plain values.
+    """
     cells = [source for _, source, tags in code_cells(path) if "parameters" in tags]
     if len(cells) != 1:
         raise NearFarError(f"{path} has {len(cells)} cells tagged `parameters`; it needs one.")
-    return {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(cells[0]).body
-        if isinstance(statement, ast.Assign)
-    }
+    label, found = f"{path}, cell parameters", {}
+    for statement in dependencies.parsed(python(cells[0]), label).body:
+        if isinstance(statement, ast.Assign):
+            try:
+                found[statement.targets[0].id] = ast.literal_eval(statement.value)
+            except (AttributeError, ValueError) as problem:
+                raise NearFarError(f"{label}: `{ast.unparse(statement)}` gives no name a plain value.") from problem
+    return found
 
 
 def page_hash(path: Path) -> str:
@@ -102,6 +116,12 @@ def files(path: Path) -> list[Path]:
             found.append(path)
             todo += [papers.notebook(slug) for slug in _borrows(path, path.stat().st_mtime_ns)]
     return [found[0], *sorted(found[1:])]
+
+
+def sources(path: Path) -> list[Path]:
+    """`files`, and the modules of `nearfar` with a definition that the notebook depends on."""
+    modules = map(dependencies.module_file, _definitions_at(_versions(path)))
+    return [*files(path), *sorted(filter(None, modules))]
 
 
 Versions = tuple[tuple[Path, int], ...]  # files of a notebook, each with its time
@@ -161,7 +181,27 @@ def _tree(version: tuple[Path, int], only: str = "") -> ast.Module:
         for number, source, tags in code_cells(path)
         if not {"parameters", "drawing"}.intersection(tags) and (not only or only in tags)
     ]
-    return ast.Module([statement for cell in cells for statement in cell], [])
+    return ast.Module([_fetching(statement) for cell in cells for statement in cell], [])
+
+
+# What stands in a hash for the statement that fetches the package where it is missing: its text changes no number.
+_FETCHING = """
+try:
+    import nearfar
+except ModuleNotFoundError:
+    import subprocess
+    import sys
+    subprocess.run(
+        ["git", "clone", "-q", "--depth", "1", "https://github.com/near-and-far/near-and-far"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "near-and-far"], check=True)
+    sys.path.insert(0, "near-and-far/src")
+    import nearfar
+"""
+
+
+def _fetching(statement: ast.stmt) -> ast.stmt:
+    tries = isinstance(statement, ast.Try) and [ast.unparse(inner) for inner in statement.body] == ["import nearfar"]
+    return ast.parse(_FETCHING).body[0] if tries else statement
 
 
 class _AtTier(ast.NodeTransformer):

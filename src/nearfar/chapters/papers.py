@@ -1,11 +1,11 @@
 """The registry of papers: `_toc.yml` gives order and part, `book/references.bib` title, authors, year, arXiv id."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from nearfar import paths
 from nearfar.errors import NearFarError, nearest
 
 PARTS = {
@@ -19,6 +19,8 @@ PARTS = {
     "generative": "Making images",
     "beyond": "Points, graphs, robots, clicks",
 }
+
+REPOSITORY = "https://github.com/near-and-far/near-and-far"
 
 
 def by(surnames: Sequence[str]) -> str:
@@ -51,14 +53,22 @@ class Paper:
     notebook: Path  # absolute
 
 
+def _where() -> Path:
+    return paths.named("NEARFAR_ROOT") or Path(__file__).resolve().parents[3]
+
+
+def in_checkout() -> bool:
+    """False for an installed package that knows of no checkout."""
+    return (_where() / "_toc.yml").is_file()
+
+
 def root() -> Path:
     """The checkout that the book lives in: `$NEARFAR_ROOT`, or the folder above this package's `src`."""
-    chosen = os.environ.get("NEARFAR_ROOT")
-    folder = Path(chosen) if chosen else Path(__file__).resolve().parents[3]
-    if not (folder / "_toc.yml").is_file():
+    folder = _where()
+    if not in_checkout():
         raise NearFarError(
-            f"{folder} is not a checkout of the book (it has no _toc.yml): install it with `pip install -e .` "
-            "in a clone, or set NEARFAR_ROOT to one."
+            f"{folder} is not a checkout of the book, which this needs (it has no _toc.yml): get one with "
+            f"`git clone {REPOSITORY}` and `pip install -e .` in it, or set NEARFAR_ROOT to one."
         )
     return folder
 

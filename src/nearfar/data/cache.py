@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from nearfar import paths
 from nearfar.data.arrays import ArrayDataset, DataError, content_identity
 
 FORMAT = 3
@@ -29,12 +30,12 @@ def user_folder() -> Path:
 
 def folder() -> Path:
     """Where decoded sets are kept: $NEARFAR_CACHE, else nearfar/decoded in the user's cache folder."""
-    return Path(os.environ.get("NEARFAR_CACHE") or user_folder() / "decoded")
+    return paths.named("NEARFAR_CACHE") or user_folder() / "decoded"
 
 
 def features_folder() -> Path:
     """Where features of frozen networks are kept: $NEARFAR_CACHE/features, else nearfar/features beside the sets."""
-    return Path(os.environ.get("NEARFAR_CACHE") or user_folder()) / "features"
+    return (paths.named("NEARFAR_CACHE") or user_folder()) / "features"
 
 
 def cached(name: str, split: str, size: int | None, files: Iterable[Path], decode: Callable[[], ArrayDataset]):

@@ -12,7 +12,7 @@ from urllib.error import URLError
 
 import torch
 
-from nearfar import parallel, processes
+from nearfar import parallel, paths, processes
 from nearfar.data.archives import image_folder
 from nearfar.data.arrays import ArrayDataset, DataError, content_identity
 from nearfar.data.cache import cached, user_folder
@@ -25,7 +25,7 @@ SECONDS_TO_ANSWER = 15.0
 
 def data_root(root: str | Path | None = None) -> Path:
     """The folder that data sets are looked for in: `root`, else $NEARFAR_DATA, else the user's cache folder."""
-    return Path(root or os.environ.get("NEARFAR_DATA") or user_folder()).expanduser()
+    return paths.given(root) if root else paths.named("NEARFAR_DATA") or user_folder()
 
 
 def names(root: str | Path | None = None) -> tuple[str, ...]:

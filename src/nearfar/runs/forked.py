@@ -5,7 +5,7 @@ kernel.  The process only imports: it never computes, holds none of this package
 a single thread, so a forked kernel is what a new one would be after the same imports.  Where a kernel cannot be forked
 (no such process, another Python, a GPU, which does not survive a fork, or not Linux) it is started as ever.
 
-    python -m nearfar.runs.forked COMMAND ...    # a command whose kernels are forked
+    python -m nearfar.runs.forked COMMAND ...    # a command whose kernels are forked, in `kernels.surroundings`
 """
 
 import contextlib
@@ -223,7 +223,8 @@ def possible(device: str = "cpu") -> bool:
     """Whether kernels can be forked here: Linux, no GPU that a run might use, and Jupyter knows of `Provisioner`."""
     gpu = device != "cpu" and (shutil.which("nvidia-smi") or os.path.exists("/dev/kfd"))
     known = entry_points(group=GROUP, name=NAME)  # not after an update without `pip install`
-    return sys.platform == "linux" and hasattr(os, "pidfd_open") and bool(known) and not gpu
+    able = sys.platform == "linux" and hasattr(os, "fork") and hasattr(os, "pidfd_open")
+    return able and bool(known) and not gpu
 
 
 @contextlib.contextmanager
@@ -235,20 +236,31 @@ def parent(device: str = "cpu"):
     if not possible(device):
         yield {}
         return
+    from nearfar.runs import kernels
+
     address = f"nearfar-{secrets.token_hex(16)}"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0" + address)
-        listener.listen(64)
-        process = subprocess.Popen(
-            [sys.executable, __file__, str(listener.fileno())], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            pass_fds=[listener.fileno()], start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-    try:
-        yield {ADDRESS: address, "JUPYTER_DEFAULT_PROVISIONER_NAME": NAME}
-    finally:
-        process.terminate()  # at any moment, also while it imports; a kernel that is left ends as soon as it notices
-        process.wait()
-        process.stdin.close()
+    with kernels.surroundings() as environment:  # what it imports reads its settings then
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("\0" + address)
+            listener.listen(64)
+            process = subprocess.Popen(
+                [sys.executable, __file__, str(listener.fileno())], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                pass_fds=[listener.fileno()], start_new_session=True, env=environment | {"OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+        try:
+            yield {ADDRESS: address, "JUPYTER_DEFAULT_PROVISIONER_NAME": NAME}
+        finally:
+            process.terminate()  # at any moment, also while it imports; kernels that are left end once they notice
+            process.wait()
+            process.stdin.close()
+
+
+def _command(words: list[str]) -> int:
+    from nearfar import processes
+    from nearfar.runs import kernels
+
+    with kernels.surroundings() as environment, parent() as variables:
+        return processes.call(words, env=environment | variables)
 
 
 if __name__ == "__main__":
@@ -256,5 +268,4 @@ if __name__ == "__main__":
         sys.path.pop(0)  # this file's folder, whose modules carry names of others
         serve(socket.socket(fileno=int(sys.argv[1])))
     else:
-        with parent() as variables:
-            sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, **variables}).returncode)
+        sys.exit(_command(sys.argv[1:]))

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nearfar import paths, processes
 from nearfar.chapters import notebooks, papers
 from nearfar.errors import NearFarError
-from nearfar.runs import execute
+from nearfar.runs import execute, kernels
 from nearfar.runs import run as runs
 
 LEFT_OUT = {"drawing", "solution"}  # cells that a run without a page does not need
@@ -53,10 +54,8 @@ def run(
     """
     notebook = papers.notebook(slug)
     _check(device, devices, nodes, node, meet)
-    runs.check(tier, seed, device)
-    given = {"tier": tier, "seed": seed, "device": device, **(parameters or {})}
-    execute.check_parameters(notebook, given)
-    record = runs.record_path(slug, tier, seed, Path(results).resolve() if results else None)
+    given = execute.parameters_of(notebook, tier, seed, device, parameters or {})
+    record = runs.record_path(slug, tier, seed, paths.given(results) if results else None)
     before = record.stat().st_mtime_ns if record.is_file() else None
     place = execute.executed_path(slug, tier, seed)
     file, log = place.with_suffix(f".{node}.py"), place.with_suffix(f".{node}.log")
@@ -68,12 +67,12 @@ def run(
     ]  # fmt: skip
     settings = {"NEARFAR_RESULTS": record.parents[2], "NEARFAR_ROOT": papers.root(), "NEARFAR_STATIC": "1"}
     threads = os.environ.get("OMP_NUM_THREADS") or os.environ.get("NEARFAR_THREADS") or "1"
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, **{name: str(value) for name, value in settings.items()}}
+    own = {"OMP_NUM_THREADS": threads, **{name: str(value) for name, value in settings.items()}}
     print(f"{devices} processes{f' on each of {nodes} nodes' if nodes > 1 else ''}, log: {log}", flush=True)
-    with open(log, "w", encoding="utf-8") as said:
-        status = subprocess.run(
-            command, cwd=notebook.parent, env=environment, stdout=said, stderr=subprocess.STDOUT
-        ).returncode
+    with open(log, "w", encoding="utf-8") as said, kernels.surroundings() as environment:
+        status = processes.call(
+            command, cwd=notebook.parent, env=environment | own, stdout=said, stderr=subprocess.STDOUT
+        )
     if status:
         raise NearFarError(f"{slug} failed in one of its processes: {_last_words(log)} (log: {log})")
     if node == 0 and (not record.is_file() or record.stat().st_mtime_ns == before):

@@ -2,16 +2,16 @@
 
 import contextlib
 import ctypes
-import fcntl
+import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nearfar import paths, processes
 from nearfar.chapters import papers
-from nearfar.errors import NearFarError
+from nearfar.errors import NearFarError, writing
 from nearfar.runs import forked
 
 # minutes, MiB of memory and GPUs that a run is given as long as no record says what it takes
@@ -30,14 +30,27 @@ def asked(records: Sequence[dict], tier: str) -> tuple[int, int, int]:
 
 def lock(folder: Path):
     """A lock that the system drops when its holder dies.  Raises `NearFarError` while another build holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / ".lock", "w")  # noqa: SIM115 - held until the process ends
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "w")  # noqa: SIM115 - held until the process ends
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        _hold(file)
+    except (BlockingIOError, PermissionError):
         file.close()
         raise NearFarError(f"another build is at work in {folder}; wait for it to end.") from None
     return file
+
+
+def _hold(file) -> None:
+    """Locks a file; raises BlockingIOError (Windows: PermissionError) where another process holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def snakemake(
@@ -48,18 +61,21 @@ def snakemake(
     jobs: runs at a time on this machine; held: the lock; profile: one that says where runs go instead; options: more of
     Snakemake's.  Should this process be killed, Snakemake starts no more runs, and it keeps the lock until it has gone.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    import psutil  # ipykernel and Snakemake need it too
+
+    memory = psutil.virtual_memory().total // 2**20
     place = ["--profile", profile] if profile else ["--cores", str(jobs), "--resources", "gpu=1", f"mem_mb={memory}"]
     command = [
         sys.executable, "-m", "snakemake", target, "--snakefile", str(papers.root() / "Snakefile"), *place,
         "--keep-going", "--nolock", "--rerun-incomplete", *options, "--quiet", "progress", "rules", "host", "reason",
-        "--config", *(f"{name}={value}" for name, value in config.items()),
+        "--config", *(f"{name}={json.dumps(str(value))}" for name, value in config.items()),
     ]  # fmt: skip
     with contextlib.nullcontext({}) if profile else forked.parent(config["device"]) as variables:
-        return subprocess.run(
-            command, cwd=papers.root(), env={**os.environ, **variables}, pass_fds=[held.fileno()],
+        kept = {} if os.name == "nt" else {"pass_fds": [held.fileno()]}
+        return processes.call(
+            command, cwd=papers.root(), env={**os.environ, **paths.settled(), **variables}, **kept,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-        ).returncode  # fmt: skip
+        )  # fmt: skip
 
 
 def _end_with_parent() -> None:

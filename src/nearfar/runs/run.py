@@ -1,10 +1,10 @@
 """One run of one chapter: its device and randomness, what it measured, what it says of the paper's claims."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearfar import randomness
+from nearfar import paths, randomness
 from nearfar.chapters import notebooks, papers
-from nearfar.errors import NearFarError, nearest
+from nearfar.errors import NearFarError, nearest, writing
 from nearfar.runs import verdicts
 
 if TYPE_CHECKING:  # torch is imported where it is used: the command line starts kernels without paying for it
@@ -74,7 +74,7 @@ def check(tier: str, seed: int, device: str) -> None:
 
 def results_folder() -> Path:
     """Where records go: `$NEARFAR_RESULTS`, or `results/` of the checkout."""
-    return Path(os.environ.get("NEARFAR_RESULTS") or papers.root() / "results")
+    return paths.named("NEARFAR_RESULTS") or papers.root() / "results"
 
 
 def record_path(slug: str, tier: str, seed: int, folder: Path | None = None) -> Path:
@@ -92,20 +92,17 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     Raises `NearFarError` when the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as problem:
-        raise NearFarError(
-            f"could not write {path}: {problem.strerror}; nothing was changed. Make room or set NEARFAR_RESULTS."
-        ) from problem
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # it has its name, or was never made
+                temporary.unlink()
 
 
 def _versions() -> dict[str, str]:
@@ -233,8 +230,12 @@ class Run:
         self.claims.append({"id": id, "text": text, "evidence": evidence, **said})
 
     def _peak_memory(self) -> dict[str, float]:
-        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
-        peak = {"host_MiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)}
+        peak = {}
+        with contextlib.suppress(ImportError):  # Windows has no such module, and the record then says nothing
+            import resource
+
+            unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+            peak["host_MiB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
         if self.device.type == "cuda":
             import torch
 

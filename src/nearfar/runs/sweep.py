@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nearfar import paths
 from nearfar.chapters import notebooks, papers
 from nearfar.errors import NearFarError, nearest
 from nearfar.runs import pipeline, results, run
@@ -104,7 +105,9 @@ def sweep(
     a cluster; records: folder of records (default `results/`); dry_run: only plan.
     Raises `NearFarError` naming the runs that failed and their logs; what succeeded is recorded.
     """
-    folder = Path(records or papers.root() / "results").resolve()
+    folder = paths.given(records or papers.root() / "results")
+    if profile and paths.given(profile).is_dir():
+        profile = str(paths.given(profile))
     at_once = jobs or os.cpu_count() or 1
     due = plan(tiers, seeds, slugs, folder)
     print(describe(due, len(tiers) * len(seeds) * len(slugs), at_once))

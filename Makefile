@@ -28,7 +28,7 @@ book: $(READY)
 	@$(HERE) -m nearfar.cli book --tier "$(TIER)" --jobs "$(JOBS)" --device "$(DEVICE)"
 
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(HERE) -m pytest -n "$(JOBS)" --dist loadscope tests
+	@OMP_NUM_THREADS=1 $(HERE) -m pytest -n "$(JOBS)" --dist loadscope --no-loadscope-reorder tests
 	@$(HERE) -m nearfar.cli book --execute-only --jobs "$(JOBS)" --device cpu
 	@rm -rf _build/second
 	@again=$$($(HERE) -m nearfar.runs.again $(AGAIN)) && \

@@ -171,7 +171,7 @@ def test_colab_bootstrap_is_the_same_everywhere():
 
 
 def test_pages_of_the_toc_exist():
-    generated = {"book/results", "book/course/all-papers", "book/course/prerequisites"}
+    generated = {"book/results", "book/problems", "book/course/all-papers", "book/course/prerequisites"}
     for page in papers.pages():
         found = [(papers.root() / f"{page}{suffix}").is_file() for suffix in (".md", ".ipynb")]
         assert any(found) or page in generated, page

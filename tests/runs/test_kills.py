@@ -50,9 +50,7 @@ def everything_is_whole(folder):
         assert "ours wins" in (folder / "_build/html/notebooks/contrastive/toy.html").read_text()
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", COMMANDS)
-def test_kills(site, name, variables):
+def kill(site, name, variables):
     """Every fifth kernel of a run is started as a user's is; the others are forked, as those of the pipeline are."""
     kills, words = COMMANDS[name]
     ways, longest, chance = [{}, variables] if name == "run" else [{}], [], random.Random(name)
@@ -74,3 +72,21 @@ def test_kills(site, name, variables):
     everything_is_whole(site)
     left = [path for place in ("_build/runs", "results") for path in (site / place).rglob(".*") if path.is_file()]
     assert not left, "left-overs of killed runs are cleaned up by the next one"
+
+
+@pytest.mark.timeout(600)
+class TestRun:  # a class each, so that two processes can share the three
+    def test_kills(self, site, variables):
+        kill(site, "run", variables)
+
+
+@pytest.mark.timeout(600)
+class TestSweep:
+    def test_kills(self, site, variables):
+        kill(site, "sweep", variables)
+
+
+@pytest.mark.timeout(600)
+class TestBook:
+    def test_kills(self, site, variables):
+        kill(site, "book", variables)

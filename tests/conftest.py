@@ -1,6 +1,7 @@
 """Fixtures of the whole suite."""
 
 import copy
+import signal
 
 import pytest
 import torch
@@ -14,6 +15,13 @@ def pytest_collection_modifyitems(items):
     """Files that start processes come first: one of them at the end would keep one of two workers busy alone."""
     rank = {f"test_{name}": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heard_interrupts():
+    """Ctrl-C is heard, also where a shell started the suite in the background: what is ignored is inherited."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

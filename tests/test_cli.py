@@ -1,6 +1,7 @@
 """The command line: what it prints, and one line with exit code 1 for what it cannot do."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_a_file_that_cannot_be_read_is_one_line(toybook):
 
 
 def test_a_reader_that_leaves_is_no_error(toybook):
-    command = f"{sys.executable} -m nearfar.cli list | true"
+    command = f"{shlex.quote(sys.executable)} -m nearfar.cli list | true"
     assert subprocess.run(["bash", "-c", command], capture_output=True, text=True).stderr == ""
 
 

@@ -70,7 +70,8 @@ class Manager(AsyncKernelManager):
 @contextlib.contextmanager
 def ended_by_interrupt() -> Iterator[None]:
     """Lets Ctrl-C end the kernel that is started in the block; only a process's main thread hears of it."""
-    if threading.current_thread() is not threading.main_thread():
+    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as a shell starts what goes on in the background
+    if deaf or threading.current_thread() is not threading.main_thread():
         yield
         return
     Manager._last, before = None, signal.signal(signal.SIGINT, Manager.interrupt)

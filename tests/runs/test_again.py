@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nearfar.chapters import notebooks, papers
+from nearfar.chapters import papers
 from nearfar.runs import again
 
 
@@ -37,29 +37,35 @@ def test_without_git_nothing_is_known(tmp_path):
     assert again.changed(tmp_path) is None
 
 
-def test_each_notebook_comes_up_within_three_days():
+def test_each_notebook_comes_up_within_three_days(monkeypatch):
+    monkeypatch.setattr(again, "_changed", lambda slug, touched: False)
     slugs = [paper.slug for paper in papers.all_papers()]
     days = [again.chosen(slugs, set(), day) for day in range(20_000, 20_003)]
     assert sorted(sum(days, [])) == sorted(slugs)
     assert max(map(len, days)) - min(map(len, days)) <= 1
 
 
-@pytest.mark.parametrize("touched", ["notebook", "code", "borrowed"])
-def test_what_changed_is_taken_on_any_day(touched):
-    slug = "groco"
-    path = {
-        "notebook": papers.notebook(slug),
-        "code": papers.root() / "src/nearfar/losses/contrastive.py",
-        "borrowed": papers.notebook("swav"),
-    }[touched]
-    assert path in notebooks.sources(papers.notebook(slug))
-    assert all(slug in again.chosen([slug, "smote", "whitenedcse"], {path}, day) for day in range(3))
+@pytest.mark.parametrize("what", ["notebook", "record", "code", "no record"])
+def test_what_changed_is_taken_on_any_day(what, toybook, monkeypatch):
+    """Among three chapters of which one comes up each day; code that changed makes a record old."""
+    record = toybook / "results/smoke/toy/seed-0.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}" if what != "no record" else "")
+    monkeypatch.setattr(again.results, "read", lambda path: {"stale": what == "code"})
+    touched = {"notebook": {papers.notebook("toy")}, "record": {record}}.get(what, set())
+    if what == "no record":
+        record.unlink()
+    days = [again.chosen(["toy"], touched, day) for day in range(3)]
+    assert days == [["toy"]] * 3
 
 
-def test_a_file_that_no_chapter_needs_changes_nothing():
-    touched = {papers.root() / "src/nearfar/press/pages.py"}
-    slugs = list(papers.slugs())
-    assert again.chosen(slugs, touched, 0) == again.chosen(slugs, set(), 0)
+def test_what_did_not_change_waits_for_its_day(toybook, monkeypatch):
+    record = toybook / "results/smoke/toy/seed-0.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    monkeypatch.setattr(again.results, "read", lambda path: {"stale": False})
+    touched = {toybook / "src/nearfar/press/pages.py"}
+    assert [again.chosen(["toy"], touched, day) for day in range(3)] == [["toy"], [], []]
 
 
 def test_all_where_nothing_is_known():

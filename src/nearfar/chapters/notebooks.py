@@ -118,12 +118,6 @@ def files(path: Path) -> list[Path]:
     return [found[0], *sorted(found[1:])]
 
 
-def sources(path: Path) -> list[Path]:
-    """`files`, and the modules of `nearfar` with a definition that the notebook depends on."""
-    modules = map(dependencies.module_file, _definitions_at(_versions(path)))
-    return [*files(path), *sorted(filter(None, modules))]
-
-
 Versions = tuple[tuple[Path, int], ...]  # files of a notebook, each with its time
 
 

@@ -2,7 +2,8 @@
 
 Every notebook is run once whatever changed.  A second run finds what is not the same from run to run, and costs as much
 as the first; with many chapters it is for those that changed since yesterday and a third of the others, another third
-each day.  The nightly workflow takes all.
+each day.  What changed is a notebook, or code that its numbers hang on: then its committed record is new, or old.  The
+nightly workflow takes all.
 """
 
 import subprocess
@@ -11,7 +12,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from nearfar.chapters import notebooks, papers
+from nearfar.chapters import papers
+from nearfar.runs import results
 
 THIRDS = 3
 
@@ -30,16 +32,22 @@ def changed(folder: Path, since: str = "1 day ago") -> set[Path] | None:
 
 
 def chosen(slugs: Iterable[str], touched: set[Path] | None, day: int) -> list[str]:
-    """Of the chapters, those with a source among the touched files, and of the others every third, from `day` on.
+    """Of the chapters, those that changed, and of the others every third, from `day` on.
 
-    touched: None takes all.
+    touched: files that changed; None takes all.
     """
-    found = []
-    for place, slug in enumerate(sorted(slugs)):
-        due = place % THIRDS == day % THIRDS
-        if touched is None or due or touched.intersection(notebooks.sources(papers.notebook(slug))):
-            found.append(slug)
-    return found
+    return [
+        slug
+        for place, slug in enumerate(sorted(slugs))
+        if touched is None or place % THIRDS == day % THIRDS or _changed(slug, touched)
+    ]
+
+
+def _changed(slug: str, touched: set[Path]) -> bool:
+    record = papers.root() / "results/smoke" / slug / "seed-0.json"
+    if not record.is_file() or touched.intersection({papers.notebook(slug), record}):
+        return True
+    return results.is_stale(results.read(record))
 
 
 def main() -> None:

@@ -4,6 +4,8 @@
 are due).
 """
 
+import os
+
 import pytest
 
 from nearfar.chapters import papers
@@ -50,5 +52,6 @@ def test_the_second_run_gave_the_same_bits(slug):
 @pytest.mark.parametrize("slug", CHAPTERS)
 def test_the_budget_of_time_and_memory_is_kept(slug):
     record = smoke("_build/results", slug)
-    assert record["seconds"] < 90  # the goal is 30 s on an idle core; a shared machine may be slower
+    busy = max(1.0, os.getloadavg()[2] / os.cpu_count())  # processes for each core in the last quarter of an hour
+    assert record["seconds"] < 90 * busy  # the goal is 15 s on an idle core, without vector instructions 30
     assert record["peak_memory"]["host_MiB"] < 1536

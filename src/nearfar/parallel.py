@@ -17,6 +17,8 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 from torch.utils import _pytree as pytree
 
+from nearfar import precision
+
 _state = {"whole batches": False, "share": False}  # inside `split`; inside a call that computes this process's share
 
 
@@ -176,7 +178,7 @@ def _whole(name: str, count: int, leaf):
 def _batch_norm(module: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
     """Batch norm with the mean and variance of all processes' rows; keeps the running statistics as torch does."""
     module._check_input_dim(x)
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics in float32 under autocast, as torch has them
+    wide = precision.wide(x)  # statistics in float32 under autocast, as torch has them
     others = [dimension for dimension in range(x.dim()) if dimension != 1]
     shape = [1, -1] + [1] * (x.dim() - 2)
     count = _Sum.apply(wide.new_tensor(float(x.numel() // x.shape[1])))

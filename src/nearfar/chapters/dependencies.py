@@ -96,8 +96,8 @@ _SILENT = {"ctx", "kind", "type_comment", "type_ignores"}  # fields of a syntax 
 def normal(statements: Iterable[ast.stmt]) -> str:
     """What code does, as a text that its layout, comments and docstrings do not change, nor Python's version.
 
-    It is the syntax tree, written out.  Imports from `nearfar` are left out: names are followed to their definitions,
-    wherever these live.  So is `__repr__`, which only shows.
+    It is the syntax tree, written out.  Imports from `nearfar` are left out, with what fetches it where it is missing:
+    names are followed to their definitions, wherever these live.  So is `__repr__`, which only shows.
     """
     return "\n".join(_written(node) for node in statements if not _imports_nearfar(node))
 
@@ -127,6 +127,9 @@ def _prints(node: ast.AST, inner: ast.AST) -> bool:
 
 
 def _imports_nearfar(node: ast.AST) -> bool:
+    """Whether a statement only imports from this package, or tries to and fetches it where it is missing."""
+    if isinstance(node, ast.Try):
+        return all(map(_imports_nearfar, node.body))
     names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
     if isinstance(node, ast.ImportFrom):
         names = [node.module or "nearfar"]

@@ -175,27 +175,7 @@ def _tree(version: tuple[Path, int], only: str = "") -> ast.Module:
         for number, source, tags in code_cells(path)
         if not {"parameters", "drawing"}.intersection(tags) and (not only or only in tags)
     ]
-    return ast.Module([_fetching(statement) for cell in cells for statement in cell], [])
-
-
-# What stands in a hash for the statement that fetches the package where it is missing: its text changes no number.
-_FETCHING = """
-try:
-    import nearfar
-except ModuleNotFoundError:
-    import subprocess
-    import sys
-    subprocess.run(
-        ["git", "clone", "-q", "--depth", "1", "https://github.com/near-and-far/near-and-far"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "near-and-far"], check=True)
-    sys.path.insert(0, "near-and-far/src")
-    import nearfar
-"""
-
-
-def _fetching(statement: ast.stmt) -> ast.stmt:
-    tries = isinstance(statement, ast.Try) and [ast.unparse(inner) for inner in statement.body] == ["import nearfar"]
-    return ast.parse(_FETCHING).body[0] if tries else statement
+    return ast.Module([statement for cell in cells for statement in cell], [])
 
 
 class _AtTier(ast.NodeTransformer):

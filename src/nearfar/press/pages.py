@@ -15,8 +15,6 @@ from nearfar.errors import NearFarError
 from nearfar.press import folding, names
 from nearfar.runs import results, verdicts
 
-REPOSITORY = "near-and-far/near-and-far"
-
 NOTHING: Mapping = MappingProxyType({})
 Groups = Mapping[str, Mapping[str, str]]
 
@@ -24,7 +22,8 @@ Groups = Mapping[str, Mapping[str, str]]
 def colab_link(paper: papers.Paper) -> str:
     """Address that opens a chapter's committed notebook in Colab."""
     path = paper.notebook.relative_to(papers.root()).as_posix()
-    return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{path}"
+    place = papers.REPOSITORY.removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{place}/blob/main/{path}"
 
 
 def highest(records: list[dict]) -> dict[str, list[dict]]:

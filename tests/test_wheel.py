@@ -20,6 +20,7 @@ LOSSES = {  # one loss of every chapter, as a reader would call it; z: (2, 8, 6)
     "amcl": "amcl_loss_soft(*module.pair_similarities(z.reshape(1, 16, 6)), 0.2, 0.2).mean()",
     "cacr": "cacr_loss(z)",
     "conr": "conr_loss(z.reshape(16, 6), age, age + 0.4 * age.cos(), torch.ones(16), omega=1.0, epsilon=0.1)",
+    "facet": "group_recall(z[0] > 0, torch.nn.functional.one_hot(ell)).sum()",
     "feature_suppression_mcl": "stage_loss(z[0], z[1], ell, 0.5)",
     "feature_transformation": "ft_loss(z[0], z[1], z[1].flip(0)).mean()",
     "groco": "groco_loss(z, k=3)",

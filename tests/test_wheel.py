@@ -27,6 +27,7 @@ LOSSES = {  # one loss of every chapter, as a reader would call it; z: (2, 8, 6)
     "hydra": "two_view_loss(z[0], z[1], torch.ones(8, 6), ell, ell)",
     "interclr": "inter_loss(z[0], z[1], z[1].flip(0)).mean()",
     "mochi": "mochi_loss(z[0], z[1], z[1].flip(0), 4, 2, 2, generator=torch.Generator().manual_seed(0)).mean()",
+    "sbcl": "sbcl_loss(z.reshape(16, 6), ell.repeat(2), torch.arange(8).repeat(2))",
     "sepclr": "sepclr_loss(z[0], z[1], z[0], z[1], ell)",
     "smote": "smote(z[0], 200, 3, generator=torch.Generator().manual_seed(0)).square().sum()",
     "swav": "swapped_loss(z[0], z[1], *map(module.codes, z))",

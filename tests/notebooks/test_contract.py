@@ -128,6 +128,7 @@ OF_LENGTH_ONE = {  # functions whose formula holds on the unit sphere, and which
     "amcl": ("pair_similarities",),
     "understanding-contrastive-loss": ("uniformity_loss", "tolerance"),
     "conr": ("anchor_losses",),
+    "sbcl": ("sbcl_loss",),
 }
 
 
